@@ -1,0 +1,62 @@
+"""NumPy: state is written in place, and programs run as they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from multisched.errors import DTypeError
+from multisched.runtime.protocol import Cell
+from multisched_backends.array_api import ArrayApiBackend
+
+
+class NumpyBackend(ArrayApiBackend):
+    """The reference: what the others are compared with."""
+
+    scalars_decay = True
+    default_int = "int64"
+
+    def __init__(self) -> None:
+        super().__init__(xp, "numpy")
+        self.array_types = (np.ndarray,)
+
+    def owns(self, value: object) -> bool:
+        return isinstance(value, np.ndarray | np.generic)
+
+    def supports(self, dtype: str) -> bool:
+        return dtype == "bfloat16" or super().supports(dtype)
+
+    def dtype(self, name: str) -> Any:
+        if name == "bfloat16":
+            return _bfloat16()
+        return np.dtype(super().dtype(name))
+
+    def asarray(self, value: Any, dtype: str, device: Any = None) -> Any:
+        self.device(device)
+        return np.array(value, dtype=self.dtype(dtype), order="C")
+
+    def as_input(self, value: Any, dtype: str, device: Any = None) -> Any:
+        return np.asarray(value, dtype=self.dtype(dtype))
+
+    def copy(self, array: Any) -> Any:
+        return np.array(array)
+
+    def operation(self, name: str) -> Callable[..., Any]:
+        # astype: the method is the same without a detour; the others are NumPy's own wherever the names agree.
+        return _astype if name == "astype" else super().operation(name)
+
+    def overwrite(self, cell: Cell, new: Any) -> None:
+        cell.array[...] = new
+
+
+def _astype(array: Any, dtype: Any) -> Any:
+    return array.astype(dtype)
+
+
+def _bfloat16() -> Any:
+    try:
+        import ml_dtypes
+    except ImportError as cause:
+        raise DTypeError("NumPy has no bfloat16 of its own; install it with\n    pip install ml_dtypes") from cause
+    return np.dtype(ml_dtypes.bfloat16)

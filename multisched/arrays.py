@@ -1,0 +1,242 @@
+"""What rules need to know of arrays, whatever framework made them.
+
+Rules are plain array API code. This file finds the namespace of their arguments without importing any framework,
+holds the namespace for bare Python numbers, names dtypes by strings, and freezes array arguments into plain data.
+"""
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import array_api_compat
+import numpy as np
+
+from multisched.errors import BackendMismatch, RuleError
+
+Array: TypeAlias = Any
+"""An array of any array API namespace, a tracer of one, or a declared tensor."""
+
+Namespace: TypeAlias = Any
+"""An array API namespace: a module such as `numpy`, or the recording namespace."""
+
+BITS = {
+    "bool": 8,
+    **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64, "complex64": 64, "complex128": 128},
+}
+"""Every dtype that the library knows, by the array API standard's name (and bfloat16), with its size."""
+
+
+def kind_of(dtype: str) -> str:
+    """`"bool"`, `"int"`, `"uint"`, `"float"` or `"complex"`, from the name of a dtype."""
+    return "float" if dtype == "bfloat16" else dtype.rstrip("0123456789")
+
+
+def dtype_name(dtype: object) -> str:
+    """The standard's name of any framework's dtype: `torch.float32` is `"float32"`."""
+    return str(dtype).rpartition(".")[2]
+
+
+def int_max(dtype: str) -> int:
+    """The largest value of an integer dtype."""
+    return int(2 ** (BITS[dtype] - (kind_of(dtype) == "int"))) - 1
+
+
+def averaging_dtype(dtype: str) -> str:
+    """The dtype in which values of `dtype` are averaged: floating, and at least float32."""
+    kind = kind_of(dtype)
+    return dtype if kind == "complex" or (kind == "float" and BITS[dtype] >= 32) else "float32"
+
+
+# --- namespaces ------------------------------------------------------------------------------------------------------
+@runtime_checkable
+class Symbolic(Protocol):
+    """A declared tensor: it has a shape and a dtype, but no value before a function runs."""
+
+    __multisched_symbolic__: bool
+
+
+def is_symbolic(value: object) -> bool:
+    return getattr(type(value), "__multisched_symbolic__", False)
+
+
+def is_number(value: object) -> bool:
+    """True for Python's own numbers, which belong to no namespace."""
+    return type(value) in _NUMBERS
+
+
+_NUMBERS = (int, float, bool, complex)
+_modules: dict[type, ModuleType] = {}
+
+
+def namespace_of(*values: Array) -> Namespace:
+    """The one array API namespace of `values`; for Python numbers alone, `python_numbers`.
+
+    Raises `BackendMismatch` when arrays of two namespaces meet.
+
+    >>> namespace_of(1.5, 2)
+    python_numbers
+    """
+    found = None
+    for value in values:
+        if type(value) in _NUMBERS:
+            continue
+        xp = _modules.get(type(value)) or _find_namespace(value)
+        if found is not None and found is not xp:
+            raise BackendMismatch(
+                f"Arrays of two backends in one expression: {found.__name__} and {xp.__name__}.\n"
+                "Convert one of them first; numbers are only the same where all of them live on one backend."
+            )
+        found = xp
+    return python_numbers if found is None else found
+
+
+def _find_namespace(value: Array) -> Namespace:
+    xp = array_api_compat.array_namespace(value)
+    if isinstance(xp, ModuleType):  # a recording namespace depends on the tensor, not on its type alone
+        _modules[type(value)] = xp
+    return xp
+
+
+StopGradient: TypeAlias = Callable[[Array], Array]
+_stop_gradients: dict[str, StopGradient] = {}
+
+
+def _identity(array: Array) -> Array:
+    return array
+
+
+def _no_backend(xp: Namespace) -> StopGradient:
+    return _identity
+
+
+find_stop_gradient: Callable[[Namespace], StopGradient] = _no_backend
+"""Set by the registry of backends, which lies below this layer: how the backend of a namespace stops gradients."""
+
+
+def stop_gradient(xp: Namespace, array: Array) -> Array:
+    """`array`, through which no gradient flows: the array API has no name for this, so the backend is asked."""
+    name = xp.__name__
+    if name not in _stop_gradients:
+        _stop_gradients[name] = find_stop_gradient(xp)
+    return _stop_gradients[name](array)
+
+
+class PythonNumbers:
+    """The array API on bare Python numbers, in double precision: what makes `lr(5)` a float.
+
+    Only what schedules use. It is a class so that it can be told apart, compared and printed.
+    """
+
+    __name__ = "python_numbers"
+    pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
+    exp, log, sqrt, cos, sin, tanh = math.exp, math.log, math.sqrt, math.cos, math.sin, math.tanh
+    floor, ceil, abs = math.floor, math.ceil, abs
+    maximum, minimum = max, min
+
+    @staticmethod
+    def where(condition: bool, x1: float, x2: float) -> float:
+        return x1 if condition else x2
+
+    def __repr__(self) -> str:
+        return self.__name__
+
+
+python_numbers = PythonNumbers()
+
+
+# --- arrays as plain data --------------------------------------------------------------------------------------------
+class FrozenArray:
+    """An array as plain data: hashable, picklable, equal by value, of no framework.
+
+    Held in double precision, so that its `repr`, nested lists of numbers, builds it again.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any):
+        array = np.asarray(array)
+        self.array = np.array(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
+        self.array.setflags(write=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrozenArray) and np.array_equal(self.array, other.array)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, tuple(self.array.ravel().tolist())))
+
+    def __repr__(self) -> str:
+        return repr(self.array.tolist())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenArray, (self.array.copy(),)
+
+
+class Symbol:
+    """A declared tensor as the argument of a rule: equal only to itself, and not to be pickled."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Any):
+        self.tensor = tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Symbol) and other.tensor is self.tensor
+
+    def __hash__(self) -> int:
+        return hash(self.tensor)
+
+    def __repr__(self) -> str:
+        return repr(self.tensor)
+
+
+Plain: TypeAlias = int | float | complex | FrozenArray | Symbol
+"""A number or array in the form in which rules hold it."""
+
+
+def freeze(
+    value: Any, what: str, error: type[RuleError] = RuleError, *, real: bool = True, symbolic: bool = False
+) -> Plain:
+    """`value` as plain data: a Python number, a `FrozenArray`, or, if allowed, a `Symbol`; `what` names it in errors."""
+    if type(value) in (int, float) or isinstance(value, FrozenArray | Symbol):
+        return value  # type: ignore[no-any-return]
+    if is_symbolic(value):
+        if symbolic:
+            return Symbol(value)
+        raise error(_not_plain(value, what, real))
+    try:
+        array = np.asarray(value)
+        numeric = array.dtype.kind in ("iuf" if real else "iufc") or dtype_name(array.dtype) == "bfloat16"
+    except Exception as cause:
+        raise error(_not_plain(value, what, real)) from cause
+    if not numeric:
+        raise error(_not_plain(value, what, real))
+    return FrozenArray(array) if array.ndim else FrozenArray(array).array.item()
+
+
+def _not_plain(value: Any, what: str, real: bool) -> str:
+    kind = "real number" if real else "number"
+    return f"{what} must be a {kind} or an array of them that is known now, got {value!r} of type {type(value).__name__}."
+
+
+def shape_of(value: Plain) -> tuple[int, ...]:
+    return () if isinstance(value, int | float | complex) else value.shape
+
+
+def thaw(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
+    """A frozen argument where it is used: a Python number as it is, an array in `xp`, beside `like`."""
+    if isinstance(value, FrozenArray):
+        device = getattr(like, "device", None)
+        return xp.asarray(value.array.copy(), dtype=dtype, **({} if device is None else {"device": device}))
+    if isinstance(value, Symbol):
+        return xp.astype(value.tensor, dtype)
+    return value

@@ -1,0 +1,7 @@
+"""Statistics: values that depend on the values seen so far. One algorithm a file, each with its state record."""
+
+from multisched.averages.ema import Ema, EmaState, ema
+from multisched.averages.statistic import Statistic
+from multisched.averages.window import Sma, SmaState, sma
+
+__all__ = ["Ema", "EmaState", "Sma", "SmaState", "Statistic", "ema", "sma"]

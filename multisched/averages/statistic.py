@@ -1,0 +1,145 @@
+"""What every statistic shares: the mask, the dtypes, and keeping gradients out of the state.
+
+A subclass is a frozen dataclass, hence plain data, and says only what its state is, how a value advances it, and how
+the average is read from it.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from multisched.arrays import (
+    BITS,
+    Array,
+    Namespace,
+    averaging_dtype,
+    dtype_name,
+    int_max,
+    is_number,
+    kind_of,
+    namespace_of,
+    stop_gradient,
+)
+from multisched.errors import DTypeError, MaskError, ShapeError
+
+
+class Statistic:
+    """A rule `(state, value) -> (state, output)`: pure, and plain data.
+
+    `state` is a NamedTuple of arrays, a pytree to JAX, torch and optree, whose structure, shapes and dtypes never
+    change; parts that a rule does not need are `()`. No gradient flows through a state; `output` is differentiable in
+    `value`.
+    """
+
+    title: ClassVar[str]
+    labels: ClassVar[dict[str, str]] = {}
+    """Names of the declared variables, where they are not those of the state's fields."""
+
+    def init(self, value: Array) -> Any:
+        """The state before the first update, for values of the shape, dtype and device of `value`."""
+        if is_number(value) or isinstance(value, list | tuple):
+            value = np.asarray(value, dtype=np.float32)
+        xp = namespace_of(value)
+        return self._init(xp, xp.zeros_like(value, dtype=_averaging(xp, value)))
+
+    def step(self, state: Any, value: Array, where: Array | None = None) -> tuple[Any, Array]:
+        """One update: `(new state, average including value)`.
+
+        `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
+        output is the average so far.
+        """
+        if isinstance(where, bool | np.bool_):
+            if not where:
+                return _copied(namespace_of(value, state[0]), state), self.read(state, value)
+            where = None
+        xp, value, dtype = self._prepared(state, value)
+        new, output = self._advance(xp, state, value)
+        if where is not None:
+            _check_mask(where)
+            new = _keep(xp, where, new, state)
+            output = self._read(xp, new, value)
+        return _detached(xp, new), xp.astype(output, dtype)  # a copy: it shares no memory with the state
+
+    def read(self, state: Any, value: Array) -> Array:
+        """The average so far; before the first update `value`, or `init` where the rule has one."""
+        xp, value, dtype = self._prepared(state, value)
+        output = self._read(xp, state, value)
+        return xp.astype(output, dtype) if output.dtype != dtype else output
+
+    def _init(self, xp: Namespace, zeros: Array) -> Any:
+        """The state before the first update, for values of the shape of `zeros`, in the dtype of the average."""
+        raise NotImplementedError
+
+    def _advance(self, xp: Namespace, state: Any, value: Array) -> tuple[Any, Array]:
+        """The state after `value`, and the average that it holds."""
+        raise NotImplementedError
+
+    def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
+        """The average that `state` holds; before the first update `value`."""
+        raise NotImplementedError
+
+    def _template(self, state: Any) -> Array:
+        """An array in `state` of the shape and dtype of one average."""
+        return state.mean
+
+    def _prepared(self, state: Any, value: Array) -> tuple[Namespace, Array, Any]:
+        """The namespace, the value in the dtype of the state, and the dtype of the output."""
+        xp, template = namespace_of(value, state[0]), self._template(state)
+        if is_number(value):
+            return xp, xp.full_like(template, value), template.dtype
+        if tuple(value.shape) != tuple(template.shape):
+            raise ShapeError(
+                f"This state of {self!r} averages values of shape {tuple(template.shape)}, got the shape "
+                f"{tuple(value.shape)}. A state belongs to one shape: make another with rule.init(value)."
+            )
+        output = value.dtype if kind_of(dtype_name(value.dtype)) in ("float", "complex") else _averaging(xp, value)
+        if value.dtype != template.dtype:
+            value = xp.astype(value, template.dtype)
+        return xp, value, output
+
+
+def scalar_like(xp: Namespace, array: Array, value: float | bool, dtype: Any) -> Array:
+    """A 0-d array beside `array`: on its device, and mapped as it is under `vmap`."""
+    if not hasattr(array, "device"):
+        return xp.full((), value, dtype=dtype)
+    return xp.full_like(xp.sum(array[:0]) if array.ndim else array, value, dtype=dtype)
+
+
+def real_dtype(xp: Namespace, array: Array) -> Any:
+    """The dtype of weights and counts beside `array`."""
+    return {"complex64": xp.float32, "complex128": xp.float64}.get(dtype_name(array.dtype), array.dtype)
+
+
+def counted(xp: Namespace, count: Array) -> Array:
+    """`count + 1`, in int32, staying at its maximum instead of wrapping."""
+    return count + xp.astype(count < int_max("int32"), count.dtype)
+
+
+def _averaging(xp: Namespace, value: Array) -> Any:
+    dtype = dtype_name(value.dtype)
+    if dtype not in BITS:
+        raise DTypeError(f"Values of dtype {dtype} cannot be averaged; expected one of {', '.join(BITS)}.")
+    return getattr(xp, averaging_dtype(dtype))
+
+
+def _check_mask(where: Array) -> None:
+    if dtype_name(getattr(where, "dtype", type(where))) != "bool" or tuple(where.shape) != ():
+        raise MaskError(
+            f"where must be a boolean scalar, got {where!r} of dtype {getattr(where, 'dtype', type(where).__name__)} "
+            f"and shape {tuple(getattr(where, 'shape', ()))}."
+        )
+
+
+def _keep(xp: Namespace, where: Array, new: Any, old: Any) -> Any:
+    return type(new)(
+        *(() if isinstance(a, tuple) else xp.where(where, a, b) for a, b in zip(new, old, strict=True)),
+    )
+
+
+def _copied(xp: Namespace, state: Any) -> Any:
+    return type(state)(*(part if isinstance(part, tuple) else xp.astype(part, part.dtype) for part in state))
+
+
+def _detached(xp: Namespace, state: Any) -> Any:
+    return type(state)(*(part if isinstance(part, tuple) else stop_gradient(xp, part) for part in state))
+

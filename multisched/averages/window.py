@@ -1,0 +1,103 @@
+"""The average over a window of the latest values."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from multisched.arrays import Array, Namespace
+from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
+from multisched.errors import WindowError
+
+
+class SmaState(NamedTuple):
+    """The state of `sma`."""
+
+    last: Array
+    """The last n values, oldest first, shape `(n, *value_shape)`, at least float32; zero where none was seen yet."""
+    count: Array
+    """Updates so far, int32."""
+
+
+@dataclass(frozen=True)
+class Sma(Statistic):
+    """The rule that `sma` builds; see there."""
+
+    n: int
+
+    title: ClassVar[str] = "SimpleMovingAverage"
+    labels: ClassVar[dict[str, str]] = {"last": "SMA"}
+
+    def __repr__(self) -> str:
+        return f"sma({self.n})"
+
+    def _init(self, xp: Namespace, zeros: Array) -> SmaState:
+        shape = (self.n, *zeros.shape)
+        last = xp.zeros_like(xp.broadcast_to(zeros, shape)) if hasattr(zeros, "device") else xp.zeros(shape, zeros.dtype)
+        return SmaState(last, scalar_like(xp, zeros, 0, xp.int32))
+
+    def _advance(self, xp: Namespace, state: SmaState, value: Array) -> tuple[SmaState, Array]:
+        # Shifting costs one pass, as the sum does anyway; a running sum would be cheaper, and drift.
+        last = xp.concat([state.last[1:, ...], xp.expand_dims(value, axis=0)], axis=0)
+        new = SmaState(last, counted(xp, state.count))
+        return new, self._mean(xp, new)
+
+    def _read(self, xp: Namespace, state: SmaState, value: Array) -> Array:
+        return xp.where(state.count == 0, value, self._mean(xp, state))
+
+    def _mean(self, xp: Namespace, state: SmaState) -> Array:
+        seen = xp.clip(state.count, 1, self.n)
+        return _sum_in_pairs(state.last) / xp.astype(seen, real_dtype(xp, state.last))
+
+    def _template(self, state: SmaState) -> Array:
+        return state.last[0, ...]
+
+
+def _sum_in_pairs(values: Array) -> Array:
+    """The sum over the first axis, halving it each time.
+
+    The order of the additions is ours, so that it is the same on every backend, and the rounding error grows with the
+    logarithm of the length.
+    """
+    odd = None
+    while (n := values.shape[0]) > 1:
+        half = n // 2
+        if n % 2:
+            odd = values[n - 1, ...] if odd is None else odd + values[n - 1, ...]
+        values = values[:half, ...] + values[half : 2 * half, ...]
+    return values[0, ...] if odd is None else values[0, ...] + odd
+
+
+def sma(n: int) -> Sma:
+    """The mean of the last `n` values, or of all of them while they are fewer.
+
+        average(t) = (value(t) + value(t-1) + ... + value(max(0, t-n+1))) / min(n, t+1)
+
+    Computed afresh from the values in the window, in their dtype, at least float32: nothing drifts, and an infinite or
+    NaN value is gone `n` updates later. The state holds `n` values.
+
+    Parameters
+    ----------
+    n:
+        The length of the window, in updates: an integer of at least 1.
+
+    Raises
+    ------
+    WindowError:
+        `n` is no integer, or less than 1.
+
+    Source: `symjax.nn.schedules.SimpleMovingAverage`.
+
+    >>> import numpy as np
+    >>> rule = sma(2)
+    >>> state = rule.init(np.float32(0))
+    >>> for value in (1.0, 2.0, 4.0):
+    ...     state, average = rule.step(state, np.float32(value))
+    ...     print(average)
+    1.0
+    1.5
+    3.0
+    """
+    if isinstance(n, bool | np.bool_) or not isinstance(n, int | np.integer) or n < 1:
+        raise WindowError(f"The window n of a moving average is an integer of at least 1, got {n!r}.")
+    return Sma(int(n))

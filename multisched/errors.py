@@ -1,0 +1,158 @@
+"""Every exception of the library, so that callers can catch one family or one case.
+
+Each class derives from `MultischedError` and from the builtin that Python itself would raise in the like case, so
+`except ValueError` keeps working. Messages say what was given, what was expected, and where.
+"""
+
+
+class MultischedError(Exception):
+    """The root: anything that this library raises on purpose."""
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+class RuleError(MultischedError, ValueError):
+    """A rule was built from arguments that define no rule."""
+
+
+class NotARule(MultischedError, TypeError):
+    """Something that is no rule, or a rule of the wrong kind, was to be declared."""
+
+
+class StepKeyError(RuleError):
+    """A key of `steps_and_values` is no step: it is negative or not a number."""
+
+
+class StepKeyTypeError(StepKeyError, TypeError):
+    """A key of `steps_and_values` is of a type that cannot count steps: a bool, a float, a string."""
+
+
+class ScheduleValueError(RuleError):
+    """The values of a schedule are not real numbers or arrays of one shape."""
+
+
+class ScheduleStepError(MultischedError, TypeError):
+    """A schedule was asked for its value at something that is no step: a bool, a string, a complex array."""
+
+
+class DecayError(RuleError):
+    """`alpha` is outside [0, 1], or not a number."""
+
+
+class WindowError(RuleError):
+    """The window of a moving average is not an integer of at least 1."""
+
+
+class InitShapeError(RuleError):
+    """`init` cannot start the average: its shape is not that of the value."""
+
+
+class MaskError(MultischedError, TypeError):
+    """`where` is not a boolean scalar."""
+
+
+# --- backends --------------------------------------------------------------------------------------------------------
+class UnknownBackend(MultischedError, ValueError):
+    """No adapter and no array API namespace goes by that name."""
+
+
+class BackendNotInstalled(MultischedError, ImportError):
+    """The adapter is known, but the framework that it adapts is not installed."""
+
+
+class BackendMismatch(MultischedError, TypeError):
+    """Tensors or arrays of two backends met in one expression."""
+
+
+class DTypeError(MultischedError, TypeError):
+    """A dtype that does not exist, that this backend lacks, or that does not suit the operation."""
+
+
+class DeviceError(MultischedError, ValueError):
+    """A device that this backend does not have."""
+
+
+# --- tensors ---------------------------------------------------------------------------------------------------------
+class ShapeError(MultischedError, ValueError):
+    """Shapes that do not fit together, found while an expression was declared."""
+
+
+class SymbolicUseError(MultischedError, TypeError):
+    """A declared tensor was used as if it had a value now."""
+
+
+class TensorTruthError(SymbolicUseError):
+    """A declared tensor was used in `if`, `while`, `and`, `or`, `not` or `in`."""
+
+
+class TensorConversionError(SymbolicUseError):
+    """A declared tensor was given to `float()`, `int()`, `numpy.asarray()` or the like."""
+
+
+class TensorIterationError(SymbolicUseError):
+    """A declared tensor was iterated over."""
+
+
+class ConcreteValueError(MultischedError, TypeError):
+    """An average was declared of an array that can never change."""
+
+
+class InvalidName(MultischedError, ValueError):
+    """A name of a tensor, scope or graph that paths and globs could not address."""
+
+
+# --- functions and updates -------------------------------------------------------------------------------------------
+class NotATensor(MultischedError, TypeError):
+    """Something that is no declared tensor stands where one is needed."""
+
+
+class MissingInput(MultischedError, TypeError):
+    """A placeholder that the outputs or updates need was not given."""
+
+
+class ExtraInput(MultischedError, TypeError):
+    """More inputs were given than the function has, or one of them twice."""
+
+
+class InputShapeError(ShapeError):
+    """An input of a function has another shape than its placeholder."""
+
+
+class InputTypeError(MultischedError, TypeError):
+    """An input of a function cannot be cast safely to the dtype of its placeholder."""
+
+
+class TracedInputError(MultischedError, TypeError):
+    """A stateful function was called on values that a compiler is tracing."""
+
+
+class NotAVariable(MultischedError, TypeError):
+    """An update was given for something that is no variable."""
+
+
+class UpdateShapeError(ShapeError):
+    """An update has another shape than its variable."""
+
+
+class UpdateTypeError(MultischedError, TypeError):
+    """An update has another dtype than its variable."""
+
+
+class DuplicatePath(MultischedError, ValueError):
+    """Two variables of one function or file have the same path."""
+
+
+class StateError(MultischedError, ValueError):
+    """A state given to `f.pure` or `f.state` is not that of this function."""
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+class CheckpointError(MultischedError, ValueError):
+    """A checkpoint could not be loaded; nothing was changed."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """The file is truncated, damaged, or no checkpoint at all."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The file is whole, but an entry is missing, unexpected, or of another shape or dtype."""

@@ -1,0 +1,232 @@
+"""From rules to declared variables: a rule runs on tensors, and what it computes is recorded as updates."""
+
+from typing import Any
+
+from multisched.arrays import averaging_dtype, is_symbolic, kind_of
+from multisched.averages import Ema, Statistic, ema, sma
+from multisched.averages.statistic import counted
+from multisched.errors import BackendMismatch, ConcreteValueError, NotARule, ScheduleStepError
+from multisched.frontend.function import Function, function
+from multisched.frontend.updates import add_updates
+from multisched.frontend.variables import Variable, dtype_argument
+from multisched.graph.program import if_given, ordered
+from multisched.graph.scope import Scope
+from multisched.graph.tensor import Constant, Op, Tensor
+from multisched.runtime.registry import get_backend
+from multisched.schedules import Schedule, piecewise_constant
+
+_CONCRETE = """\
+The value of a declared average must be able to change, got the array {value!r}, which never does.
+For an input of each call      ms.Placeholder(shape), given to ms.function
+for something that is updated  ms.Variable(init)
+in a loop of your own          the rule itself:  state, average = rule.step(state, value)
+for the weights of a model     ms.Average(model, rule)"""
+
+
+class Declared(Op):
+    """A tensor that stands for a rule: besides being a tensor, it can be read and advanced by itself."""
+
+    __slots__ = ("_functions", "rule", "variables")
+
+    def __init__(self, tensor: Tensor, rule: Schedule | Statistic, variables: tuple[Variable, ...]):
+        super().__init__("identity", (tensor,), {}, tensor.shape, tensor.dtype, tensor.backend)
+        self.rule, self.variables = rule, variables
+        self._functions: dict[bool, Function] = {}
+
+    @property
+    def counter(self) -> Variable:
+        """The number of updates so far, for a schedule: its variable named "step"."""
+        if not isinstance(self.rule, Schedule):
+            raise AttributeError(f"{self.rule!r} is no schedule and has no counter.")
+        return self.variables[0]
+
+    @property
+    def value(self) -> Any:
+        """The value now; nothing advances. Raises `MissingInput` where it depends on a placeholder."""
+        return self._function(advance=False)()
+
+    def advance(self) -> Any:
+        """The value for this update; then this rule's own update is applied, and no other."""
+        return self._function(advance=True)()
+
+    def _function(self, *, advance: bool) -> Function:
+        if advance not in self._functions:
+            updates = {v: v.recorded for v in self.variables} if advance else None
+            self._functions[advance] = function(outputs=self, updates=updates)
+        return self._functions[advance]
+
+
+def declare(
+    rule: Any, value: Any = None, *, name: str | None = None, dtype: Any = None, backend: Any = None, device: Any = None
+) -> Any:
+    """Declare the variables of a rule, record their updates, and return what the rule gives as tensors.
+
+    Parameters
+    ----------
+    rule:
+        A `Schedule`, which depends on its own counter, or a `Statistic`, which depends on `value`.
+    value:
+        What a statistic is of: a placeholder, a variable, or an expression of them.
+    name:
+        Of the scope that holds the variables; by default that of the rule in capitals, "PiecewiseConstant".
+    dtype:
+        Of the result, and at least float32 for what is held: by default float32 for a schedule, the dtype of `value` for
+        a statistic.
+    backend, device:
+        Where a schedule lives; a statistic lives where its value does.
+
+    Returns
+    -------
+    A tensor for a schedule; `(latest, fixed)` for a statistic: the average with the value of this update, and the average
+    before it. In a function that is not given the placeholders of `value`, `fixed` is NaN before the first update.
+
+    Raises
+    ------
+    NotARule, ConcreteValueError, BackendMismatch, InitShapeError
+
+    >>> import multisched as ms
+    >>> lr = ms.declare(ms.piecewise_constant(0.1, {2: 1}), name="lr", backend="numpy")
+    >>> [float(lr.advance()) for _ in range(4)]
+    [0.10000000149011612, 0.10000000149011612, 1.0, 1.0]
+    >>> lr.counter.value
+    array(4, dtype=int32)
+    """
+    dtype = None if dtype is None else dtype_argument(dtype)
+    if isinstance(rule, Schedule):
+        if value is not None:
+            raise NotARule(f"{rule!r} is a schedule: it depends on no value, got {value!r}.")
+        return _declare_schedule(rule, name or _title(rule.name), dtype, backend, device)
+    if isinstance(rule, Statistic):
+        return _declare_statistic(rule, value, name or rule.title, dtype, backend, device)
+    raise NotARule(f"A rule is a schedule or a statistic, such as ms.ema(0.9), got {rule!r} of {type(rule).__name__}.")
+
+
+def _title(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _declare_schedule(rule: Schedule, name: str, dtype: str | None, backend: Any, device: Any) -> Declared:
+    if dtype is not None and kind_of(dtype) != "float":
+        raise ScheduleStepError(f"The values of a schedule are real numbers, which {dtype} does not hold.")
+    with Scope(name):
+        step = Variable(0, name="step", trainable=False, dtype="int32", backend=backend, device=device)
+        xp = step.__array_namespace__()
+        add_updates({step: counted(xp, step)})
+        wide = dtype is not None and averaging_dtype(dtype) != "float32"
+        result = rule(xp.astype(step, dtype) if wide else step)
+        return Declared(result if dtype is None else xp.astype(result, dtype), rule, (step,))
+
+
+def _declare_statistic(
+    rule: Statistic, value: Any, name: str, dtype: str | None, backend: Any, device: Any
+) -> tuple[Declared, Declared]:
+    if not is_symbolic(value):
+        raise ConcreteValueError(_CONCRETE.format(value=value))
+    if backend is not None and get_backend(backend) is not value.backend:
+        raise BackendMismatch(
+            f"The average of {value} lives on its backend, {value.backend.name!r}, got backend={backend!r}."
+        )
+    xp = value.__array_namespace__()
+    with Scope(name):
+        value = value if dtype is None else xp.astype(value, dtype)
+        device = _device_of(value) if device is None else device
+        initial = rule.init(value)
+        state = type(initial)(
+            *(
+                _state_variable(part, rule.labels.get(field, field), device)
+                for field, part in zip(initial._fields, initial, strict=True)
+            )
+        )
+        new, latest = rule.step(state, value)
+        variables = tuple(v for v in state if isinstance(v, Variable))
+        add_updates({v: part for v, part in zip(state, new, strict=True) if isinstance(v, Variable)})
+        unseen = xp.full_like(value, xp.nan) if kind_of(value.dtype) in ("float", "complex") else value
+        fixed = if_given(rule.read(state, value), rule.read(state, unseen))
+        return Declared(latest, rule, variables), Declared(fixed, rule, variables)
+
+
+def _state_variable(part: Any, name: str, device: Any) -> Any:
+    if not isinstance(part, Constant):
+        return part
+    return Variable(part.value, name, trainable=False, dtype=part.dtype, backend=part.backend, device=device)
+
+
+def _device_of(value: Tensor) -> Any:
+    """The device of the variables that a tensor is made of."""
+    held = (t for t in ordered([value]) if isinstance(t, Variable))
+    return next((v.backend.device_of(v.cell.array) for v in held), None)
+
+
+def PiecewiseConstant(  # noqa: N802  # capitals hold state
+    init: Any, steps_and_values: Any, *, dtype: Any = None, backend: Any = None, device: Any = None
+) -> Declared:
+    """A declared `piecewise_constant`: a tensor with a counter of its own, named "step".
+
+    `init` before the first key; from each key on, the value of that key. The arguments, and what they raise, are those
+    of `piecewise_constant`; `dtype`, `backend` and `device` those of `declare`. The step counts the calls of functions
+    built with its update.
+
+    Source: `symjax.nn.schedules.PiecewiseConstant`.
+
+    >>> import multisched as ms
+    >>> ms.current_graph().reset()
+    >>> var = ms.PiecewiseConstant(0.1, {4: 1, 8: 2})
+    >>> print(ms.get_updates())
+    {Variable(name=step, shape=(), dtype=int32, trainable=False, scope=/PiecewiseConstant/): \
+Op(name=add, fn=add, shape=(), dtype=int32, scope=/PiecewiseConstant/)}
+    >>> f = ms.function(outputs=var, updates=ms.get_updates())
+    >>> for i in range(10):
+    ...     print(i, f(device_get=True))
+    0 0.1
+    1 0.1
+    2 0.1
+    3 0.1
+    4 1.0
+    5 1.0
+    6 1.0
+    7 1.0
+    8 2.0
+    9 2.0
+    """
+    rule = piecewise_constant(init, steps_and_values)
+    return declare(rule, name="PiecewiseConstant", dtype=dtype, backend=backend, device=device)  # type: ignore[no-any-return]
+
+
+def ExponentialMovingAverage(  # noqa: N802  # capitals hold state
+    value: Any, alpha: Any, init: Any = None, decay_min: bool = False, *, debias: bool = False, dtype: Any = None
+) -> tuple[Declared, Declared]:
+    """A declared `ema` of a tensor: `(ema, fixed_ema)`, with its variables "EMA" and "first_step".
+
+    `ema` includes the latest value; `fixed_ema` is the average before it, and stays put in functions that are built
+    without the updates. The arguments, and what they raise, are those of `ema`; besides numbers, arrays and schedules,
+    `alpha` and `init` may be declared tensors. `value` must be symbolic, else `ConcreteValueError`.
+
+    Source: `symjax.nn.schedules.ExponentialMovingAverage`.
+
+    >>> import multisched as ms
+    >>> x = ms.Placeholder((), "float32", backend="numpy")
+    >>> average, fixed = ms.ExponentialMovingAverage(x, 0.5)
+    >>> f = ms.function(x, outputs=average, updates=ms.get_updates(variables=average.variables))
+    >>> float(f(1.0)), float(f(3.0)), float(fixed.value)
+    (1.0, 2.0, 2.0)
+    """
+    rule: Ema = ema(alpha, init, decay_min, debias)
+    return declare(rule, value, name="ExponentialMovingAverage", dtype=dtype)  # type: ignore[no-any-return]
+
+
+def SimpleMovingAverage(value: Any, n: int) -> tuple[Declared, Declared]:  # noqa: N802  # capitals hold state
+    """A declared `sma` of a tensor: `(average, fixed)`, the mean of the last `n` values and the mean before the latest.
+
+    While fewer than `n` values have been seen, the mean of those. The arguments, and what they raise, are those of `sma`;
+    `value` must be symbolic, else `ConcreteValueError`.
+
+    Source: `symjax.nn.schedules.SimpleMovingAverage`.
+
+    >>> import multisched as ms
+    >>> x = ms.Placeholder((), "float32", backend="numpy")
+    >>> average, fixed = ms.SimpleMovingAverage(x, 2)
+    >>> f = ms.function(x, outputs=(average, fixed), updates=ms.get_updates(variables=average.variables))
+    >>> [tuple(map(float, f(value))) for value in (1.0, 2.0, 4.0)]
+    [(1.0, 1.0), (1.5, 1.0), (3.0, 1.5)]
+    """
+    return declare(sma(n), value, name="SimpleMovingAverage")  # type: ignore[no-any-return]

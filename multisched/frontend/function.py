@@ -1,0 +1,211 @@
+"""Functions: some outputs and some updates of a graph, compiled for one backend."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from multisched.arrays import Array
+from multisched.errors import (
+    DuplicatePath,
+    ExtraInput,
+    InputShapeError,
+    InputTypeError,
+    MissingInput,
+    NotATensor,
+    StateError,
+)
+from multisched.frontend.structure import flatten
+from multisched.frontend.updates import checked_updates
+from multisched.frontend.variables import Variable
+from multisched.graph.program import Program
+from multisched.graph.tensor import Placeholder, common_backend
+from multisched.runtime.convert import checked
+from multisched.runtime.protocol import Backend
+from multisched.runtime.registry import get_backend
+
+State = dict[str, Array]
+"""The values of a function's variables by their paths, `"/scope/name"`."""
+
+
+class Function:
+    """A compiled function of placeholders that reads variables and applies updates; made by `multisched.function`."""
+
+    def __init__(self, inputs: tuple[Any, ...], outputs: Any, updates: Any, jit: bool):
+        self.inputs = _checked_inputs(inputs)
+        tensors, self._rebuild = flatten(outputs)
+        changes = checked_updates({} if updates is None else updates)
+        found: Any = common_backend(*self.inputs, *tensors, *changes)
+        self.backend: Backend = get_backend() if found is None else found
+        self._program = Program(self.inputs, tensors, changes)
+        self.updated: tuple[Variable, ...] = self._program.updated  # type: ignore[assignment]
+        self.read: tuple[Variable, ...] = self._program.read  # type: ignore[assignment]
+        self._updated = [v.cell for v in self.updated]
+        self._read = [v.cell for v in self.read]
+        cells = sorted([*self._updated, *self._read], key=lambda cell: cell.serial)
+        self._locks = [cell.lock for cell in cells]
+        self._device = self.backend.device_of(cells[0].array) if cells else None
+        self._eager = self._program.bind(
+            self.backend.operation,
+            self.backend.dtype,
+            lambda value, dtype: self.backend.asarray(value, dtype, self._device),
+            self.backend.scalars_decay,
+        )
+        self._run = self.backend.compile(self._eager, jit)
+        self._expected = [(p, p.shape, self.backend.dtype(p.dtype)) for p in self.inputs]
+
+    @property
+    def source(self) -> str:
+        """The program that runs at each call, as Python."""
+        source: str = self._eager.source  # type: ignore[attr-defined]
+        return source
+
+    def __repr__(self) -> str:
+        return f"<function of ({', '.join(p.path for p in self.inputs)}) on backend {self.backend.name!r}>"
+
+    def __call__(self, *arrays: Any, device_get: bool = False) -> Any:
+        """Compute the outputs from the state before the call, then apply all updates together.
+
+        Outputs are arrays of the backend, or NumPy's with `device_get=True`, and share no memory with anything.
+        Inputs are cast within their kind; other misfits raise `MissingInput`, `ExtraInput`, `InputShapeError`,
+        `InputTypeError` or `TracedInputError`, with every variable as it was.
+        """
+        inputs = self._checked(arrays)
+        updated = self._updated
+        locks = self._locks
+        for lock in locks:
+            lock.acquire()
+        try:
+            outputs, new = self._run([c.array for c in updated], [c.array for c in self._read], inputs)
+            overwrite = self.backend.overwrite
+            for cell, value in zip(updated, new):  # noqa: B905  # one new value a cell, by construction; called often
+                overwrite(cell, value)
+        finally:
+            for lock in locks:
+                lock.release()
+        if device_get:
+            outputs = [self.backend.to_numpy(output) for output in outputs]
+        return self._rebuild(outputs)
+
+    def _checked(self, arrays: tuple[Any, ...]) -> list[Array]:
+        if len(arrays) != len(self._expected):
+            self._complain_of_count(arrays)
+        types = self.backend.array_types
+        return [
+            array
+            if type(array) in types and array.dtype == dtype and array.shape == shape
+            else self._converted(placeholder, array)
+            for array, (placeholder, shape, dtype) in zip(arrays, self._expected)  # noqa: B905  # counted above
+        ]
+
+    def _converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
+        if pure and self.backend.is_traced(value):
+            if tuple(value.shape) != placeholder.shape:
+                raise InputShapeError(
+                    f"The input for {placeholder} must have the shape {placeholder.shape}, got {tuple(value.shape)}."
+                )
+            return self.backend.as_input(value, placeholder.dtype, None)
+        value = checked(
+            self.backend,
+            value,
+            placeholder.shape,
+            placeholder.dtype,
+            what=f"The input for {placeholder}",
+            shape_error=InputShapeError,
+            type_error=InputTypeError,
+        )
+        return self.backend.as_input(value, placeholder.dtype, self._device)
+
+    def _complain_of_count(self, arrays: tuple[Any, ...]) -> None:
+        given, expected = len(arrays), len(self.inputs)
+        if given < expected:
+            missing = ", ".join(map(str, self.inputs[given:]))
+            raise MissingInput(f"{self!r} takes {expected} inputs, got {given}: missing {missing}.")
+        shapes = ", ".join(str(getattr(a, "shape", type(a).__name__)) for a in arrays[expected:])
+        raise ExtraInput(f"{self!r} takes {expected} inputs, got {given}: of the last, of shape {shapes}, nothing is known.")
+
+    # --- the same thing as a pure function
+    @property
+    def _paths(self) -> dict[str, Variable]:
+        paths: dict[str, Variable] = {}
+        for variable in sorted((*self.updated, *self.read), key=lambda v: v.cell.serial):
+            if variable.path in paths:
+                raise DuplicatePath(
+                    f"Two variables of this function have the path {variable.path!r}, declared before and after a reset of "
+                    "their graph or in two graphs. Name one of them apart to use its state by path."
+                )
+            paths[variable.path] = variable
+        return paths
+
+    @property
+    def state(self) -> State:
+        """The values of the variables now, copied, by path; assign a state of the same form to bring it back."""
+        return {path: variable.value for path, variable in self._paths.items()}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        paths = self._matched(state)
+        new = [(v, v._accepted(state[path], f"The state of {v}")) for path, v in paths.items()]
+        for variable, array in new:
+            variable.update(array)
+
+    def pure(self, state: Mapping[str, Any], *arrays: Any) -> tuple[Any, State]:
+        """The function without its memory: `(outputs, new state)`, from `state` of the form of `f.state`.
+
+        Reads and writes no variable, so that it can stand inside `jax.jit`, `lax.scan`, `vmap`, `grad`, or
+        `torch.compile`. The new state carries no gradient.
+        """
+        paths, backend = self._matched(state), self.backend
+        if len(arrays) != len(self.inputs):
+            self._complain_of_count(arrays)
+        inputs = [self._converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
+        updated, read = ([state[v.path] for v in group] for group in (self.updated, self.read))
+        outputs, new = self._eager(updated, read, inputs)
+        changed = {v.path: backend.stop_gradient(value) for v, value in zip(self.updated, new, strict=True)}
+        return self._rebuild(outputs), {p: changed[p] if p in changed else backend.copy(state[p]) for p in paths}
+
+    def _matched(self, state: Mapping[str, Any]) -> dict[str, Variable]:
+        paths = self._paths
+        if set(state) != set(paths):
+            missing, extra = sorted(set(paths) - set(state)), sorted(set(state) - set(paths))
+            raise StateError(f"This state is not of {self!r}: missing {missing}, unexpected {extra}.")
+        return paths
+
+
+def _checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:
+    for i, placeholder in enumerate(inputs):
+        if not isinstance(placeholder, Placeholder):
+            raise NotATensor(
+                f"Input {i} of a function must be a placeholder, got {placeholder!r} of type {type(placeholder).__name__}."
+            )
+        if any(placeholder is other for other in inputs[:i]):
+            raise ExtraInput(f"Input {i} of the function is there twice: {placeholder}.")
+    return inputs
+
+
+def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit: bool = True) -> Function:
+    """Compile a function of placeholders, for the backend of its tensors.
+
+    Parameters
+    ----------
+    inputs:
+        The placeholders, in the order of the arguments. All that the outputs and updates need must be there.
+    outputs:
+        A tensor, a tuple, list or dict of them, nested, or None. Computed from the state before the call.
+    updates:
+        `{variable: tensor}`, from `get_updates()` or your own, applied together after the outputs are computed. Updates
+        that are not passed are not applied: without any, no call changes anything.
+    jit:
+        Whether a backend that compiles does so. JAX jits the function and donates the state; on NumPy and torch the
+        program runs as it is and state is written in place.
+
+    Raises
+    ------
+    MissingInput, ExtraInput, NotATensor, NotAVariable, UpdateShapeError, UpdateTypeError, BackendMismatch
+
+    >>> import multisched as ms
+    >>> x = ms.Placeholder((), "float32", name="x", backend="numpy")
+    >>> total = ms.Variable(0.0, name="total", backend="numpy")
+    >>> f = ms.function(x, outputs=total + x, updates={total: total + x})
+    >>> float(f(1.0)), float(f(2.0)), float(total.value)
+    (1.0, 3.0, 3.0)
+    """
+    return Function(inputs, outputs, updates, jit)

@@ -1,0 +1,102 @@
+"""The updates that variables record of themselves, and what is listed of the current graph."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from multisched.arrays import is_number, is_symbolic
+from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError
+from multisched.frontend.variables import Variable
+from multisched.graph.infer import promote_number
+from multisched.graph.namespace import recording_namespace
+from multisched.graph.scope import current_graph
+from multisched.graph.tensor import Op, Placeholder, Tensor
+
+
+def get_updates(
+    name: str = "*", scope: str = "*", variables: Iterable[Variable] | None = None
+) -> dict[Variable, Tensor]:
+    """The recorded updates, `{variable: its value after the update}`, in the order of declaration.
+
+    `name` and `scope` are globs over those of the variable; `variables` takes these alone, of any graph. Nothing is
+    applied before a function is built with them.
+
+    >>> import multisched as ms
+    >>> ms.current_graph().reset()
+    >>> lr = ms.PiecewiseConstant(0.1, {4: 1, 8: 2})
+    >>> list(ms.get_updates(scope="/Piecewise*"))
+    [Variable(name=step, shape=(), dtype=int32, trainable=False, scope=/PiecewiseConstant/)]
+    """
+    found = get_variables(name, scope)
+    if variables is not None:
+        wanted = set(map(checked_variable, variables))
+        found = [v for v in found if v in wanted] + [v for v in wanted if v.graph is not current_graph()]
+    return {v: v.recorded for v in found if v.recorded is not None}
+
+
+def add_updates(updates: Mapping[Variable, Any]) -> None:
+    """Record updates of variables, in place of those recorded before.
+
+    Raises `NotAVariable`, `UpdateShapeError`, `UpdateTypeError` or `BackendMismatch`; then none of them is recorded.
+    """
+    for variable, tensor in checked_updates(updates).items():
+        variable.recorded = tensor
+
+
+def get_variables(name: str = "*", scope: str = "*", *, trainable: bool | None = None) -> list[Variable]:
+    """The variables of the current graph whose name and scope match two globs, in the order of declaration."""
+    found = current_graph().find(Variable, name, scope)
+    return [v for v in found if trainable is None or v.trainable == trainable]
+
+
+def get_placeholders(name: str = "*", scope: str = "*") -> list[Placeholder]:
+    """The placeholders of the current graph whose name and scope match two globs, in the order of declaration."""
+    return current_graph().find(Placeholder, name, scope)
+
+
+def get_ops(name: str = "*", scope: str = "*") -> list[Op]:
+    """The operations of the current graph whose name and scope match two globs, in the order of declaration."""
+    return current_graph().find(Op, name, scope)
+
+
+def reset_variables(name: str = "*", scope: str = "*") -> None:
+    """Set the variables that match two globs back to their first values."""
+    for variable in get_variables(name, scope):
+        variable.reset()
+
+
+def checked_variable(variable: Any) -> Variable:
+    if not isinstance(variable, Variable):
+        raise NotAVariable(
+            f"Only variables can be updated, got {variable!r} of type {type(variable).__name__}. "
+            "Declare one: ms.Variable(init)."
+        )
+    return variable
+
+
+def checked_updates(updates: Any) -> dict[Variable, Tensor]:
+    """`updates` as tensors of exactly the shape, dtype and backend of their variables."""
+    if not isinstance(updates, Mapping):
+        raise NotAVariable(f"Updates are a dict {{variable: tensor}}, got {updates!r} of type {type(updates).__name__}.")
+    return {checked_variable(v): _checked_update(v, value) for v, value in updates.items()}
+
+
+def _checked_update(variable: Variable, value: Any) -> Tensor:
+    xp = recording_namespace(variable.backend)
+    if is_symbolic(value) and value.backend is not variable.backend:
+        raise BackendMismatch(
+            f"The update {value} is of backend {value.backend.name!r}, {variable} of backend {variable.backend.name!r}."
+        )
+    weak = is_number(value) and (isinstance(value, bool) or variable.dtype != "bool")
+    fits = weak and isinstance(value, bool) == (variable.dtype == "bool")
+    if fits and promote_number(variable.dtype, value) == variable.dtype:
+        tensor = xp.asarray(value, dtype=variable.dtype)
+    else:
+        tensor = xp.asarray(value)
+    if tensor.shape != variable.shape:
+        raise UpdateShapeError(f"The update of {variable} has another shape: {tensor.shape}, from {value!r}.")
+    if tensor.dtype != variable.dtype:
+        raise UpdateTypeError(
+            f"The update of {variable} has another dtype: {tensor.dtype}, from {value!r}. "
+            f"Cast it: xp.astype(tensor, {variable.dtype!r}) with xp = tensor.__array_namespace__()."
+        )
+    return tensor

@@ -1,0 +1,194 @@
+"""Variables: declared tensors that hold a value between calls."""
+
+from typing import Any
+
+import numpy as np
+
+from multisched.arrays import BITS, Array, dtype_name, is_number, is_symbolic, namespace_of
+from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError
+from multisched.graph.scope import checked_name
+from multisched.graph.tensor import Placeholder as _Placeholder
+from multisched.graph.tensor import Tensor
+from multisched.runtime.convert import Initial, checked, implied_dtype
+from multisched.runtime.protocol import Backend, Cell
+from multisched.runtime.registry import get_backend
+
+
+class Variable(Tensor):
+    """A tensor with a value of its own, which lives on a backend and changes when updates are applied.
+
+    Parameters
+    ----------
+    init:
+        The first value: a number, nested lists of them, or an array of the backend or of NumPy. It is copied.
+    name:
+        Made unique within the current scope.
+    trainable:
+        A mark for `get_variables(trainable=True)`: whether an optimizer is meant to change it.
+    dtype:
+        By default that of the array; float32 for Python floats, int32 for ints, bool for bools.
+    backend:
+        By default that of the array given, else the one in use; see `get_backend`.
+    device:
+        A device of the backend, or its name.
+
+    Raises
+    ------
+    UnknownBackend, BackendNotInstalled, DTypeError, DeviceError, InvalidName:
+        For what is not there. `ConcreteValueError` where `init` is a declared tensor or no number.
+
+    >>> w = Variable([1.0, 2.0], name="w", backend="numpy")
+    >>> w.update([3.0, 4.0])
+    >>> w.value
+    array([3., 4.], dtype=float32)
+    >>> w.reset()
+    >>> w.value
+    array([1., 2.], dtype=float32)
+    """
+
+    __slots__ = ("_initial", "cell", "recorded", "trainable")
+    kind = "Variable"
+    backend: Backend
+
+    def __init__(
+        self,
+        init: Any,
+        name: str = "Variable",
+        trainable: bool = True,
+        dtype: Any = None,
+        backend: Any = None,
+        device: Any = None,
+    ):
+        checked_name(name)
+        if is_symbolic(init):
+            raise ConcreteValueError(
+                f"The first value of a variable must be known now, got {init}. "
+                "Give an array, and let updates bring the variable to the tensor's value."
+            )
+        found = _backend_for(init, backend)
+        dtype = implied_dtype(found, init) if dtype is None else dtype_argument(dtype)
+        value = init
+        if not found.owns(init):
+            value = _host(init)
+        value = checked(
+            found,
+            value,
+            tuple(value.shape),
+            dtype,
+            what="The first value of a variable",
+            shape_error=ShapeError,
+            type_error=DTypeError,
+        )
+        self._setup(found, value, dtype, name, trainable, device)
+
+    def _setup(self, backend: Backend, value: Array, dtype: str, name: str, trainable: bool, device: Any) -> None:
+        self.cell = Cell(backend.asarray(value, dtype, device))
+        kept = value if isinstance(value, np.ndarray) and not any(value.strides) else backend.to_numpy(self.cell.array)
+        where = backend.device_of(self.cell.array)
+        self._initial: Initial = lambda: backend.asarray(kept, dtype, where)
+        self.trainable = trainable
+        self.recorded: Tensor | None = None
+        super().__init__(tuple(value.shape), dtype, backend, name)
+
+    def __repr__(self) -> str:
+        return (
+            f"Variable(name={self.name}, shape={self.shape}, dtype={self.dtype}, trainable={self.trainable}, "
+            f"scope={self.scope})"
+        )
+
+    @property
+    def value(self) -> Array:
+        """A snapshot: a copy of the value now, an array of the backend."""
+        with self.cell.lock:
+            return self.backend.copy(self.cell.array)
+
+    @property
+    def device(self) -> Any:
+        raise AttributeError("device")  # the array API's attribute is for arrays that are somewhere now
+
+    def update(self, value: Any) -> None:
+        """Set the value, to an array or number of the variable's shape.
+
+        Raises `UpdateShapeError` or `UpdateTypeError`, with the variable as it was.
+        """
+        array = self._accepted(value, f"The new value of {self}")
+        with self.cell.lock:
+            self.backend.overwrite(self.cell, array)
+
+    def reset(self) -> None:
+        """Set the value back to the first one."""
+        array = self._initial()
+        with self.cell.lock:
+            self.backend.overwrite(self.cell, array)
+
+    def _accepted(self, value: Any, what: str) -> Array:
+        """`value` as a new array that can overwrite the variable."""
+        value = checked(
+            self.backend,
+            value,
+            self.shape,
+            self.dtype,
+            what=what,
+            shape_error=UpdateShapeError,
+            type_error=UpdateTypeError,
+        )
+        return self.backend.asarray(value, self.dtype, self.backend.device_of(self.cell.array))
+
+
+class Placeholder(_Placeholder):
+    """An input of functions: a tensor whose value is given at each call.
+
+    Parameters
+    ----------
+    shape:
+        A tuple of non-negative integers, or one of them.
+    dtype:
+        A name of the array API standard, or a dtype of any framework.
+    name:
+        Made unique within the current scope.
+    backend:
+        By default the one in use; see `get_backend`.
+
+    >>> Placeholder((2,), "float32", backend="numpy")
+    Placeholder(name=Placeholder, shape=(2,), dtype=float32, scope=/)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, shape: Any, dtype: Any = "float32", name: str = "Placeholder", backend: Any = None):
+        sizes = shape if isinstance(shape, tuple | list) else (shape,)
+        if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes):
+            raise ShapeError(f"The shape of a placeholder is a tuple of non-negative integers, got {shape!r}.")
+        found, name_of_dtype = get_backend(backend), dtype_argument(dtype)
+        found.dtype(name_of_dtype)  # raises where the backend lacks it
+        super().__init__(tuple(map(int, sizes)), name_of_dtype, found, checked_name(name))
+
+
+def dtype_argument(dtype: Any) -> str:
+    """The name of a dtype given as a string, a framework's dtype, or one of Python's and NumPy's types."""
+    if isinstance(dtype, type):
+        dtype = {float: "float32", int: "int32", complex: "complex64"}.get(dtype) or getattr(dtype, "__name__", dtype)
+    name = dtype_name(dtype)
+    name = {"bool_": "bool"}.get(name, name)
+    if name not in BITS:
+        raise DTypeError(f"{dtype!r} is no dtype; expected one of {', '.join(BITS)}.")
+    return name
+
+
+def _backend_for(init: Any, backend: Any) -> Backend:
+    if backend is None and not isinstance(init, np.ndarray | np.generic | list | tuple) and not is_number(init):
+        try:
+            return get_backend(namespace_of(init))
+        except TypeError:  # no array: the error comes with the value
+            pass
+    return get_backend(backend)
+
+
+def _host(init: Any) -> np.ndarray:
+    try:
+        array = np.asarray(init)
+    except Exception as cause:
+        raise ConcreteValueError(f"A variable starts as an array of numbers, got {init!r}: {cause}") from cause
+    if dtype_name(array.dtype) not in BITS:
+        raise ConcreteValueError(f"A variable starts as an array of numbers, got {init!r}.")
+    return array

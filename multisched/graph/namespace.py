@@ -1,0 +1,338 @@
+"""The recording namespace: the array API, where calling a function declares it.
+
+Each method checks what it is given, infers shape and dtype, makes casts explicit (so that every backend computes in the
+same dtype), and adds an `Op`. There is one namespace for each backend.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from multisched.arrays import BITS, dtype_name, is_number, kind_of
+from multisched.errors import BackendMismatch, DTypeError, ShapeError
+from multisched.graph import infer
+from multisched.graph.tensor import BackendInfo, Constant, Op, Tensor, common_backend
+
+Operand = Any
+"""A tensor, a Python number, or a concrete array."""
+
+
+class RecordingNamespace:
+    """The array API over declared tensors of one backend."""
+
+    __name__ = "multisched.recording"
+    pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
+
+    def __init__(self, backend: BackendInfo):
+        self.backend = backend
+
+    def __repr__(self) -> str:
+        return f"<recording namespace of backend {self.backend.name!r}>"
+
+    # --- constants and dtypes
+    def accepts(self, value: object) -> bool:
+        """Whether a binary operator with `value` is ours to answer."""
+        return isinstance(value, Tensor | np.ndarray | np.generic) or is_number(value) or self.backend.owns(value)
+
+    def asarray(self, obj: Operand, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
+        if isinstance(obj, Tensor):
+            if obj.backend is not self.backend:
+                raise BackendMismatch(
+                    f"{obj} is of backend {obj.backend.name!r}, in an expression of backend {self.backend.name!r}."
+                )
+            return obj if dtype is None else self.astype(obj, dtype)
+        array = self._host(obj)
+        if dtype is not None:
+            name = self._dtype(dtype)
+        elif isinstance(obj, np.ndarray | np.generic) or self.backend.owns(obj):
+            name = dtype_name(array.dtype)
+        else:
+            name = {"b": "bool", "i": "int32", "f": "float32", "c": "complex64"}.get(array.dtype.kind, "")
+        if name not in BITS:
+            raise DTypeError(f"{obj!r} of type {type(obj).__name__} is no number or array of numbers.")
+        return self._constant(array, name)
+
+    def _constant(self, value: np.ndarray, dtype: str) -> Constant:
+        if dtype == "bfloat16":  # NumPy has none; the backend rounds
+            return Constant(value, dtype, self.backend)
+        integers = kind_of(dtype) in ("int", "uint") and value.dtype.kind in "iu" and value.size
+        if integers and not np.iinfo(dtype).min <= value.min() <= value.max() <= np.iinfo(dtype).max:
+            raise DTypeError(f"{value} is out of the range of {dtype}.")
+        return Constant(value.astype(dtype, copy=False), dtype, self.backend)
+
+    def _host(self, obj: Any) -> np.ndarray:
+        if self.backend.owns(obj):
+            return self.backend.to_numpy(obj)
+        if is_number(obj) or isinstance(obj, np.ndarray | np.generic | list | tuple):
+            return np.array(obj)
+        raise BackendMismatch(
+            f"An array of type {type(obj).__module__}.{type(obj).__name__} in an expression of backend "
+            f"{self.backend.name!r}: give an array of that backend, or of NumPy."
+        )
+
+    def full(self, shape: Any, fill_value: Operand, *, dtype: Any = None, device: Any = None) -> Tensor:
+        return self.broadcast_to(self.asarray(fill_value, dtype=dtype), shape)
+
+    def zeros(self, shape: Any, dtype: Any = "float32", *, device: Any = None) -> Tensor:
+        return self.full(shape, 0, dtype=dtype)
+
+    def ones(self, shape: Any, dtype: Any = "float32", *, device: Any = None) -> Tensor:
+        return self.full(shape, 1, dtype=dtype)
+
+    def full_like(self, x: Operand, fill_value: Operand, *, dtype: Any = None, device: Any = None) -> Tensor:
+        x = self.asarray(x)
+        return self.full(x.shape, fill_value, dtype=x.dtype if dtype is None else dtype)
+
+    def zeros_like(self, x: Operand, *, dtype: Any = None, device: Any = None) -> Tensor:
+        return self.full_like(x, 0, dtype=dtype)
+
+    def ones_like(self, x: Operand, *, dtype: Any = None, device: Any = None) -> Tensor:
+        return self.full_like(x, 1, dtype=dtype)
+
+    def arange(self, *args: int, dtype: Any = "int32", device: Any = None) -> Tensor:
+        return self.asarray(np.arange(*args), dtype=dtype)
+
+    def _dtype(self, dtype: Any) -> str:
+        name = dtype_name(np.dtype(dtype)) if isinstance(dtype, type) else dtype_name(dtype)
+        if name not in BITS:
+            raise DTypeError(f"{dtype!r} is no dtype of the array API; expected one of {', '.join(BITS)}.")
+        return name
+
+    def isdtype(self, dtype: Any, kind: Any) -> bool:
+        if isinstance(kind, tuple):
+            return any(self.isdtype(dtype, k) for k in kind)
+        groups = {
+            "bool": ("bool",),
+            "signed integer": ("int",),
+            "unsigned integer": ("uint",),
+            "integral": ("int", "uint"),
+            "real floating": ("float",),
+            "complex floating": ("complex",),
+            "numeric": ("int", "uint", "float", "complex"),
+        }
+        return kind_of(self._dtype(dtype)) in groups[kind] if kind in groups else self._dtype(dtype) == self._dtype(kind)
+
+    def result_type(self, *operands: Any) -> str:
+        dtypes = [x.dtype if isinstance(x, Tensor) else x for x in operands if not is_number(x)]
+        result = self._dtype(dtypes[0])
+        for dtype in dtypes[1:]:
+            result = infer.promote(result, self._dtype(dtype))
+        for number in filter(is_number, operands):
+            result = infer.promote_number(result, number)
+        return result
+
+    # --- recording
+    def _op(self, fn: str, args: tuple[Any, ...], shape: infer.Shape, dtype: str, **kwargs: Any) -> Tensor:
+        common_backend(*args)
+        return Op(fn, args, kwargs, tuple(shape), dtype, self.backend)
+
+    def _together(self, *operands: Operand) -> list[Tensor]:
+        """The operands as tensors of the one dtype in which they meet."""
+        known = [x if is_number(x) else self.asarray(x) for x in operands]
+        common_backend(*known)
+        dtype = self.result_type(*(known if not all(map(is_number, known)) else map(self.asarray, known)))
+        return [self.asarray(x, dtype=dtype) if is_number(x) else self.astype(x, dtype, copy=False) for x in known]
+
+    def astype(self, x: Operand, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
+        x, name = self.asarray(x), self._dtype(dtype)
+        if kind_of(x.dtype) == "complex" and kind_of(name) != "complex":
+            raise DTypeError(f"astype: {x} is complex, {name} is not; take xp.real, xp.imag or xp.abs.")
+        if isinstance(x, Constant) and x.dtype != name:
+            return self._constant(x.value, name)
+        return x if x.dtype == name else self._op("astype", (x, name), x.shape, name)
+
+    def where(self, condition: Operand, x1: Operand, x2: Operand, /) -> Tensor:
+        condition = self.asarray(condition)
+        infer.check_kind("where, as its condition,", condition.dtype, "bool")
+        x1, x2 = self._together(x1, x2)
+        shape = infer.broadcast("where", condition.shape, x1.shape, x2.shape)
+        return self._op("where", (condition, x1, x2), shape, x1.dtype)
+
+    def clip(self, x: Operand, /, min: Operand = None, max: Operand = None) -> Tensor:
+        x = self.asarray(x)
+        infer.check_kind("clip", x.dtype, "int", "uint", "float")
+        bounds = [None if b is None else self.astype(b, x.dtype) for b in (min, max)]
+        shape = infer.broadcast("clip", x.shape, *(b.shape for b in bounds if b is not None))
+        return self._op("clip", (x, *bounds), shape, x.dtype)
+
+    def matmul(self, x1: Operand, x2: Operand, /) -> Tensor:
+        x1, x2 = self._together(x1, x2)
+        infer.check_kind("matmul", x1.dtype, "int", "uint", "float", "complex")
+        return self._op("matmul", (x1, x2), infer.matmul(x1.shape, x2.shape), x1.dtype)
+
+    # --- shapes
+    def reshape(self, x: Operand, /, shape: Any, *, copy: bool | None = None) -> Tensor:
+        return self._view("reshape", x, lambda a, s: a.reshape(s), tuple(np.atleast_1d(shape).tolist()))
+
+    def permute_dims(self, x: Operand, /, axes: Sequence[int]) -> Tensor:
+        return self._view("permute_dims", x, np.transpose, tuple(axes))
+
+    def expand_dims(self, x: Operand, /, *, axis: int = 0) -> Tensor:
+        return self._view("expand_dims", x, np.expand_dims, axis=axis)
+
+    def squeeze(self, x: Operand, /, axis: int | tuple[int, ...]) -> Tensor:
+        return self._view("squeeze", x, np.squeeze, axis)
+
+    def broadcast_to(self, x: Operand, /, shape: Any) -> Tensor:
+        x, shape = self.asarray(x), (shape,) if isinstance(shape, int) else tuple(shape)
+        if isinstance(x, Constant):
+            if x.shape == shape:
+                return x
+            infer.viewed("broadcast_to", x.shape, lambda a: np.broadcast_to(a, shape))
+            return Constant(np.broadcast_to(x.value, shape), x.dtype, self.backend)
+        return self._view("broadcast_to", x, np.broadcast_to, shape)
+
+    def getitem(self, x: Tensor, key: Any) -> Tensor:
+        if isinstance(key, Tensor):
+            infer.check_kind("Indexing with a tensor", key.dtype, "int", "uint")
+            rows = self.take(x, self.reshape(key, (-1,)), axis=0)
+            return self.reshape(rows, (*key.shape, *x.shape[1:]))
+        keys = key if isinstance(key, tuple) else (key,)
+        if not all(k is None or k is Ellipsis or isinstance(k, int | np.integer | slice) for k in keys):
+            raise ShapeError(
+                f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or is one integer tensor. "
+                "For a boolean mask use xp.where, since shapes cannot depend on values."
+            )
+        return self._view("getitem", x, lambda array, k: array[k], tuple(keys))
+
+    def _view(self, fn: str, x: Operand, view: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        x = self.asarray(x)
+        shape = infer.viewed(fn, x.shape, lambda array: view(array, *args, **kwargs))
+        args = (shape,) if fn in ("reshape", "broadcast_to") else args  # -1 and the like resolved
+        return self._op(fn, (x, *args), shape, x.dtype, **kwargs)
+
+    def concat(self, arrays: Sequence[Operand], /, *, axis: int | None = 0) -> Tensor:
+        tensors = self._together(*_some("concat", arrays))
+        shape = infer.concatenated([t.shape for t in tensors], axis)
+        return self._op("concat", tuple(tensors), shape, tensors[0].dtype, axis=axis)
+
+    def stack(self, arrays: Sequence[Operand], /, *, axis: int = 0) -> Tensor:
+        tensors = self._together(*_some("stack", arrays))
+        if len({t.shape for t in tensors}) > 1:
+            raise ShapeError(f"stack: the shapes {' and '.join(str(t.shape) for t in tensors)} differ.")
+        shape = infer.viewed("stack", tensors[0].shape, lambda a: np.expand_dims(a, axis))
+        axis = axis % len(shape)
+        shape = (*shape[:axis], len(tensors), *shape[axis + 1 :])
+        return self._op("stack", tuple(tensors), shape, tensors[0].dtype, axis=axis)
+
+    def take(self, x: Operand, indices: Operand, /, *, axis: int | None = None) -> Tensor:
+        x, indices = self.asarray(x), self.asarray(indices)
+        infer.check_kind("take, as its indices,", indices.dtype, "int", "uint")
+        if indices.ndim != 1 or (axis is None and x.ndim != 1):
+            raise ShapeError(f"take: the indices are 1-dimensional and an axis is named, got {indices} and axis={axis}.")
+        (axis,) = infer.axes_of("take", x.shape, 0 if axis is None else axis)
+        shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+        return self._op("take", (x, indices), shape, x.dtype, axis=axis)
+
+    def _reduce(
+        self, fn: str, x: Operand, axis: Any, keepdims: bool, dtype: str, to: str | None = None, **kwargs: Any
+    ) -> Tensor:
+        """A reduction of `x`, cast to `dtype`, giving a tensor of dtype `to`."""
+        x = self.astype(x, dtype)
+        shape = infer.reduced(fn, x.shape, axis, keepdims)
+        return self._op(fn, (x,), shape, to or dtype, axis=axis, keepdims=keepdims, **kwargs)
+
+
+def _some(fn: str, arrays: Sequence[Operand]) -> Sequence[Operand]:
+    if isinstance(arrays, Tensor) or not arrays:
+        raise ShapeError(f"{fn} takes a list or tuple of at least one array, got {arrays!r}.")
+    return arrays
+
+
+# --- the functions that the tables list ------------------------------------------------------------------------------
+_NUMERIC = ("int", "uint", "float", "complex")
+
+
+def _unary(fn: str) -> Callable[..., Tensor]:
+    def method(self: RecordingNamespace, x: Operand, /) -> Tensor:
+        x = self.asarray(x)
+        dtype = x.dtype
+        if fn in infer.UNARY_TO_FLOAT:
+            x = self.astype(x, infer.to_float(x.dtype))
+            dtype = x.dtype
+        elif fn in infer.UNARY_TO_REAL:
+            dtype = infer.to_real(dtype)
+        elif fn in infer.UNARY_TO_BOOL:
+            dtype = "bool"
+        elif fn in infer.UNARY_LOGICAL:
+            infer.check_kind(fn, dtype, "bool")
+        elif fn in infer.UNARY_INTEGER:
+            infer.check_kind(fn, dtype, "bool", "int", "uint")
+        if fn in infer.UNARY_KEEP + infer.UNARY_TO_REAL:
+            infer.check_kind(fn, x.dtype, *_NUMERIC)
+        if fn in ("real", "imag") and kind_of(x.dtype) != "complex":
+            return x if fn == "real" else self.zeros_like(x)
+        return self._op(fn, (x,), x.shape, dtype)
+
+    return method
+
+
+def _binary(fn: str) -> Callable[..., Tensor]:
+    def method(self: RecordingNamespace, x1: Operand, x2: Operand, /) -> Tensor:
+        x1, x2 = self._together(x1, x2)
+        dtype = x1.dtype
+        if fn in infer.BINARY_TO_FLOAT:
+            x1, x2 = (self.astype(x, infer.to_float(dtype)) for x in (x1, x2))
+            dtype = x1.dtype
+        elif fn in infer.BINARY_TO_BOOL:
+            dtype = "bool"
+        elif fn in infer.BINARY_LOGICAL:
+            infer.check_kind(fn, dtype, "bool")
+        elif fn in infer.BINARY_INTEGER:
+            infer.check_kind(fn, dtype, "bool", "int", "uint")
+        else:
+            infer.check_kind(fn, dtype, *_NUMERIC)
+        return self._op(fn, (x1, x2), infer.broadcast(fn, x1.shape, x2.shape), dtype)
+
+    return method
+
+
+def _reduction(fn: str) -> Callable[..., Tensor]:
+    if fn in infer.REDUCE_ADDING:
+
+        def adding(
+            self: RecordingNamespace, x: Operand, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False
+        ) -> Tensor:
+            x = self.asarray(x)
+            name = infer.to_sum(x.dtype, self.backend.default_int) if dtype is None else self._dtype(dtype)
+            return self._reduce(fn, x, axis, keepdims, name, dtype=name)
+
+        return adding
+    if fn in ("std", "var"):
+
+        def spread(
+            self: RecordingNamespace, x: Operand, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False
+        ) -> Tensor:
+            x = self.asarray(x)
+            return self._reduce(fn, x, axis, keepdims, infer.to_float(x.dtype), correction=correction)
+
+        return spread
+
+    def reduction(self: RecordingNamespace, x: Operand, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+        x = self.asarray(x)
+        if fn in infer.REDUCE_TO_BOOL:
+            return self._reduce(fn, x, axis, keepdims, "bool")
+        if fn in infer.REDUCE_TO_INDEX:
+            return self._reduce(fn, x, axis, keepdims, x.dtype, to=self.backend.default_int)
+        return self._reduce(fn, x, axis, keepdims, infer.to_float(x.dtype) if fn == "mean" else x.dtype)
+
+    return reduction
+
+
+for _names, _make in ((infer.UNARY, _unary), (infer.BINARY, _binary), (infer.REDUCTIONS, _reduction)):
+    for _fn in _names:
+        _method = _make(_fn)
+        _method.__name__ = _method.__qualname__ = _fn
+        setattr(RecordingNamespace, _fn, _method)
+for _name in BITS:
+    setattr(RecordingNamespace, _name, _name)
+
+_namespaces: dict[BackendInfo, RecordingNamespace] = {}
+
+
+def recording_namespace(backend: BackendInfo) -> RecordingNamespace:
+    """The one recording namespace of a backend."""
+    if backend not in _namespaces:
+        _namespaces[backend] = RecordingNamespace(backend)
+    return _namespaces[backend]

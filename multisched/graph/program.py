@@ -1,0 +1,199 @@
+"""From a graph to a function: the operations that some outputs and updates need, as straight-line Python.
+
+The program is pure: it takes the values of variables and placeholders and returns outputs and new values, so that the
+same source runs eagerly, under a tracer, or inside a compiler. Running straight-line code costs less than walking the
+graph at each call, and it can be read: see `Program.source`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from multisched.errors import MissingInput
+from multisched.graph.infer import FRESH
+from multisched.graph.tensor import Constant, Op, Placeholder, Tensor
+
+OPERATORS = {
+    **{"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//", "remainder": "%"},
+    **{"pow": "**", "matmul": "@", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"},
+    **{"bitwise_left_shift": "<<", "bitwise_right_shift": ">>", "equal": "==", "not_equal": "!="},
+    **{"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="},
+}
+_SEQUENCES = ("concat", "stack")
+
+Run = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], tuple[tuple[Any, ...], tuple[Any, ...]]]
+"""`run(updated, read, inputs) -> (outputs, new values of updated)`."""
+
+
+def same_as(tensor: Tensor) -> Op:
+    """Another name for the value of a tensor."""
+    return Op("identity", (tensor,), {}, tensor.shape, tensor.dtype, tensor.backend)
+
+
+def if_given(tensor: Tensor, otherwise: Tensor) -> Op:
+    """`tensor` in functions whose inputs include all placeholders that it needs, `otherwise` in the others."""
+    return Op("if_given", (tensor, otherwise), {}, tensor.shape, tensor.dtype, tensor.backend)
+
+
+def ordered(roots: Iterable[Tensor], inputs: frozenset[Tensor] | None = None) -> list[Tensor]:
+    """All tensors that `roots` need, each after those that it needs itself."""
+    done: dict[Tensor, None] = {}
+    stack = list(roots)[::-1]
+    while stack:
+        tensor = stack[-1]
+        waiting = [] if tensor in done else [t for t in _needs(tensor, inputs) if t not in done]
+        if waiting:
+            stack += waiting[::-1]
+        else:
+            done.setdefault(stack.pop())
+    return list(done)
+
+
+def _needs(tensor: Tensor, inputs: frozenset[Tensor] | None) -> list[Tensor]:
+    if isinstance(tensor, Op) and tensor.fn == "if_given" and inputs is not None:
+        return [_chosen(tensor, inputs)]
+    return [t for t in tensor.args if isinstance(t, Tensor)] if isinstance(tensor, Op) else []
+
+
+def _chosen(tensor: Op, inputs: frozenset[Tensor]) -> Tensor:
+    wanted = [t for t in ordered([tensor.args[0]], inputs) if isinstance(t, Placeholder)]
+    return tensor.args[0] if inputs.issuperset(wanted) else tensor.args[1]  # type: ignore[no-any-return]
+
+
+class Program:
+    """What `outputs` and `updates` need, given `inputs`: which variables are read, and the source that computes it."""
+
+    def __init__(self, inputs: Sequence[Placeholder], outputs: Sequence[Tensor], updates: Mapping[Tensor, Tensor]):
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.updated, self.new = tuple(updates), tuple(updates.values())
+        self._given = frozenset(inputs)
+        self.tensors = ordered([*self.outputs, *self.new], self._given)
+        for tensor in self.tensors:
+            if isinstance(tensor, Placeholder) and tensor not in self._given:
+                raise MissingInput(
+                    f"The outputs or updates need {tensor}, which is not among the inputs of the function: "
+                    f"({', '.join(p.path for p in inputs)})."
+                )
+        self.read = tuple(
+            t for t in self.tensors if not isinstance(t, Op | Constant | Placeholder) and t not in updates
+        )
+
+    def bind(
+        self,
+        operation: Callable[[str], Callable[..., Any]],
+        dtype: Callable[[str], Any],
+        constant: Callable[[np.ndarray, str], Any],
+        scalars_decay: bool = False,
+    ) -> Run:
+        """The program for one backend: `operation` gives its functions by name, `dtype` its dtypes, `constant` arrays.
+
+        `scalars_decay` says that its operators turn 0-d arrays into another type, as NumPy's do.
+        """
+        writer = _Writer(self, operation, dtype, constant, scalars_decay)
+        source = writer.write()
+        names: dict[str, Any] = dict(writer.bound)
+        exec(compile(source, "<multisched program>", "exec"), names)
+        run: Run = names["program"]
+        run.source = source  # type: ignore[attr-defined]
+        return run
+
+
+class _Writer:
+    """Writes the source of one program, collecting what it refers to."""
+
+    def __init__(self, program: Program, operation: Any, dtype: Any, constant: Any, scalars_decay: bool):
+        self.program, self.operation, self.dtype, self.constant = program, operation, dtype, constant
+        self.scalars_decay = scalars_decay
+        self.bound: dict[str, Any] = {}
+        self.names: dict[Tensor, str] = {}
+        self.sources: dict[Tensor, Tensor] = {}  # identities resolved
+        self.returned: set[Tensor] = set()
+
+    def write(self) -> str:
+        program = self.program
+        lines = ["def program(updated, read, inputs):"]
+        for group, tensors in (("updated", program.updated), ("read", program.read), ("inputs", program.inputs)):
+            for i, tensor in enumerate(tensors):
+                self.names[tensor] = f"{group}_{i}"
+            if tensors:
+                lines.append(f"    {', '.join(self.names[t] for t in tensors)}, = {group}")
+        operations = [t for t in program.tensors if isinstance(t, Op)]
+        operations = [op for op in operations if self._source(op) is op]
+        uses = {op: [self._source(t) for t in _needs(op, program._given)] for op in operations}
+        last_use = {tensor: op for op, tensors in uses.items() for tensor in tensors}
+        kept = {self._source(t) for t in (*program.outputs, *program.new)}
+        for op in operations:
+            self.names[op] = f"t{len(self.names)}"
+            lines.append(f"    {self.names[op]} = {self._expression(op)}")
+            spent = [t for t in dict.fromkeys(uses[op]) if isinstance(t, Op) and last_use[t] is op and t not in kept]
+            if large := [self.names[t] for t in spent if t.ndim]:  # not to be held until the end
+                lines.append(f"    del {', '.join(large)}")
+        outputs = "".join(f"{self._result(t)}, " for t in program.outputs)
+        new = "".join(f"{self._result(t)}, " for t in program.new)
+        lines.append(f"    return ({outputs}), ({new})")
+        return "\n".join(lines) + "\n"
+
+    def _source(self, tensor: Tensor) -> Tensor:
+        """The tensor whose value this one is, behind names for the same thing."""
+        while isinstance(tensor, Op) and tensor.fn in ("identity", "if_given"):
+            (tensor,) = _needs(tensor, self.program._given)
+        return tensor
+
+    def _expression(self, op: Op) -> str:
+        args = self._arguments(op)
+        kwargs = "".join(f", {k}={self._bind(v, k == 'dtype')}" for k, v in op.kwargs.items())
+        if op.fn == "getitem":
+            return f"{args[0]}[{args[1]}]"
+        if op.fn in OPERATORS:
+            return f"{args[0]} {OPERATORS[op.fn]} {args[1]}"
+        function = f"f_{op.fn}"
+        self.bound[function] = self.operation(op.fn)
+        joined = f"[{', '.join(args)}]" if op.fn in _SEQUENCES else ", ".join(args)
+        return f"{function}({joined}{kwargs})"
+
+    def _arguments(self, op: Op) -> list[str]:
+        """The arguments, with constants written as Python numbers wherever the result is the same."""
+        args = [self._source(a) if isinstance(a, Tensor) else a for a in op.args]
+        first = 1 if op.fn == "where" else 0
+        inlined = set()
+        if op.fn in OPERATORS or op.fn == "where":
+            numbers = [a for a in args[first:] if isinstance(a, Constant) and a.fill is not None]
+            shapes = [a.shape for a in args if not any(a is n for n in numbers)]
+            if len(numbers) < 2 and np.broadcast_shapes(*shapes) == op.shape:
+                inlined = {id(n) for n in numbers}
+        return [self._argument(op, a, id(a) in inlined) for a in args]
+
+    def _argument(self, op: Op, value: Any, inline: bool) -> str:
+        if isinstance(value, Constant):
+            return self._number(value.fill) if inline else self._constant(value)
+        return self.names[value] if isinstance(value, Tensor) else self._bind(value, op.fn == "astype")
+
+    def _number(self, number: Any) -> str:
+        finite = not isinstance(number, complex) and math.isfinite(number)
+        return repr(number) if finite and number >= 0 else self._bind(number)
+
+    def _constant(self, constant: Constant) -> str:
+        if constant not in self.names:
+            self.names[constant] = f"c{len(self.names)}"
+            self.bound[self.names[constant]] = self.constant(constant.value, constant.dtype)
+        return self.names[constant]
+
+    def _bind(self, value: Any, dtype: bool = False) -> str:
+        if value is None or value is True or value is False:
+            return repr(value)
+        name = f"k{len(self.bound)}"
+        self.bound[name] = self.dtype(value) if dtype else value
+        return name
+
+    def _result(self, tensor: Tensor) -> str:
+        """A value as it leaves the program: sharing memory with no input, variable or other result."""
+        source = self._source(tensor)
+        name = self._constant(source) if isinstance(source, Constant) else self.names[source]
+        fresh = isinstance(source, Op) and source.fn in FRESH and source not in self.returned
+        self.returned.add(source)
+        if fresh and not (self.scalars_decay and source.shape == ()):
+            return name
+        self.bound["f_copy"] = self.operation("copy")
+        return f"f_copy({name})"

@@ -1,0 +1,158 @@
+"""Where declared things are listed and named: graphs, and scopes within them.
+
+The current graph and scope belong to the context (`contextvars`): a thread or task that enters another graph does not
+disturb its neighbours. A graph names and lists what was declared, weakly: it keeps nothing alive.
+"""
+
+import itertools
+import threading
+import weakref
+from contextvars import ContextVar, Token
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+from multisched.errors import InvalidName
+
+if TYPE_CHECKING:
+    from multisched.graph.tensor import Tensor
+
+T = TypeVar("T", bound="Tensor")
+
+
+def checked_name(name: str) -> str:
+    """`name`, if paths and globs can address it."""
+    if not isinstance(name, str) or not name or any(c in "/*?[]" or not c.isprintable() for c in name):
+        raise InvalidName(f"A name is a non-empty string without any of / * ? [ ], got {name!r}.")
+    return name
+
+
+class Names:
+    """The names taken in one scope. It lives as long as the scope can be entered, so that names never depend on when
+    garbage is collected, and it holds one entry a name, however often that name was asked for."""
+
+    def __init__(self, path: str, parent: "Names | None" = None):
+        self.path = path
+        self.root: Names = self if parent is None else parent.root
+        self._taken: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        """`name`, or `name_1`, `name_2`, ... where that is taken, which it is from now on."""
+        with _lock:
+            base, _, number = name.rpartition("_")
+            derived = number.isdecimal() and str(int(number)) == number and self._taken.get(base, 0) > int(number)
+            if name not in self._taken and not derived:
+                self._taken[name] = 1
+                return name
+            count = self._taken.get(name, 1)
+            while f"{name}_{count}" in self._taken:
+                count += 1
+            self._taken[name] = count + 1
+            return f"{name}_{count}"
+
+
+_lock = threading.RLock()
+
+
+class Graph:
+    """A collection of declared tensors; as a context manager, the one that new declarations go to.
+
+    >>> with Graph("experiment") as graph:
+    ...     current_graph() is graph
+    True
+    """
+
+    def __init__(self, name: str = "Graph"):
+        self.name = checked_name(name)
+        self._tokens: list[Token[_Place]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every declaration and every name. Tensors that somebody holds go on working."""
+        with _lock:
+            self.root = Names("/")
+            self._serial = itertools.count()
+            self._tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+
+    def add(self, tensor: "Tensor") -> None:
+        """List a tensor, after those listed before."""
+        with _lock:
+            self._tensors[next(self._serial)] = tensor
+
+    def find(self, kind: type[T], name: str = "*", scope: str = "*") -> list[T]:
+        """The tensors of a kind, in order of declaration, whose name and scope match the two globs."""
+        with _lock:
+            held = list(self._tensors.values())
+        return [
+            tensor
+            for tensor in held
+            if isinstance(tensor, kind) and fnmatchcase(tensor.name, name) and fnmatchcase(tensor.scope, scope)
+        ]
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_place.set(_Place(self, None)))
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _place.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r})"
+
+
+class _Place(NamedTuple):
+    graph: Graph
+    names: Names | None
+    """None is the root of the graph, whichever that is after a reset."""
+
+
+_place: ContextVar[_Place] = ContextVar("multisched_place", default=_Place(Graph("root"), None))
+
+
+def current_graph() -> Graph:
+    """The graph that new declarations go to, in this context."""
+    return _place.get().graph
+
+
+def current_names() -> Names:
+    """The names of the scope that new declarations go to."""
+    graph, names = _place.get()
+    return graph.root if names is None else names
+
+
+def current_scope() -> str:
+    """The path of the scope that new declarations go to: `"/"`, or `"/encoder/attention/"`."""
+    return current_names().path
+
+
+class Scope:
+    """A named part of the current graph, as a context manager; scopes nest.
+
+    A second scope of the same name is another one, `name_1`; entering the same object again goes on in it.
+
+    >>> current_graph().reset()
+    >>> encoder = Scope("encoder")
+    >>> with encoder, Scope("attention"):
+    ...     current_scope()
+    '/encoder/attention/'
+    >>> with encoder, Scope("attention"):
+    ...     current_scope()
+    '/encoder/attention_1/'
+    """
+
+    def __init__(self, name: str):
+        self.name = checked_name(name)
+        self._names: Names | None = None
+        self._tokens: list[Token[_Place]] = []
+
+    def __enter__(self) -> Self:
+        outer, graph = current_names(), current_graph()
+        if self._names is None or self._names.root is not graph.root:
+            self._names = Names(outer.path + outer.unique(self.name) + "/", outer)
+        self._tokens.append(_place.set(_Place(graph, self._names)))
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _place.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        return f"Scope({self.name!r})"

@@ -1,0 +1,1 @@
+"""The contract with backends, and how they are found."""

@@ -1,0 +1,75 @@
+"""What users hand in, as arrays of one backend: checked for shape and kind, and for being an array at all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from multisched.arrays import BITS, Array, dtype_name, is_symbolic, kind_of
+from multisched.errors import MultischedError, TracedInputError
+from multisched.runtime.protocol import Backend
+
+_RANK = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
+
+
+def checked(
+    backend: Backend,
+    value: Any,
+    shape: tuple[int, ...],
+    dtype: str,
+    *,
+    what: str,
+    shape_error: type[MultischedError],
+    type_error: type[MultischedError],
+) -> Any:
+    """`value`, an array of this backend or something for NumPy, if it fits `shape` and can be cast to `dtype` safely.
+
+    Casts may narrow within a kind (float64 to float32) or go to a wider one (int to float), never to a narrower kind, and
+    integers must be in range. `what` opens the error: "The input for Placeholder(...)".
+    """
+    if is_symbolic(value):
+        raise type_error(f"{what} is declared and has no value now: {value}. Give an array.")
+    if backend.is_traced(value):
+        raise TracedInputError(
+            f"{what} is being traced by a compiler, and a variable cannot keep a traced value. Inside jit, scan, vmap or "
+            "grad use the pure form:\n    outputs, state = f.pure(state, *arrays)      with state = f.state at first"
+        )
+    if not backend.owns(value):
+        value = _host_array(value, what, type_error)
+    if tuple(value.shape) != shape:
+        raise shape_error(f"{what} must have the shape {shape}, got the shape {tuple(value.shape)}.")
+    given = dtype_name(value.dtype)
+    if given not in BITS or _RANK[kind_of(given)] > _RANK[kind_of(dtype)]:
+        raise type_error(f"{what} must be of dtype {dtype} or one that casts to it without loss of kind, got {given}.")
+    if isinstance(value, np.ndarray) and kind_of(dtype) in ("int", "uint") and value.size and given != dtype:
+        limits = np.iinfo(dtype)
+        if value.min() < limits.min or value.max() > limits.max:
+            raise type_error(f"{what} has values out of the range of {dtype}: {value.min()} to {value.max()}.")
+    return value
+
+
+def _host_array(value: Any, what: str, type_error: type[MultischedError]) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except Exception as cause:
+        raise type_error(f"{what} must be an array, got {value!r} of type {type(value).__name__}: {cause}") from cause
+    if dtype_name(array.dtype) not in BITS:
+        raise type_error(f"{what} must be an array of numbers, got {value!r} of type {type(value).__name__}.")
+    return array
+
+
+def implied_dtype(backend: Backend, value: Any) -> str:
+    """The dtype of a variable that is given no other: that of an array, float32 or int32 for Python's numbers.
+
+    Where the backend lacks a 64-bit dtype, as JAX does by default, its 32-bit one.
+    """
+    if hasattr(value, "dtype"):
+        dtype = dtype_name(value.dtype)
+        narrow = {"complex128": "complex64"}.get(dtype, dtype.replace("64", "32"))
+        return dtype if backend.supports(dtype) or dtype not in BITS else narrow
+    kind = _host_array(value, "The value", MultischedError).dtype.kind
+    return {"b": "bool", "i": "int32", "u": "int32", "f": "float32", "c": "complex64"}[kind]
+
+
+Initial = Callable[[], Array]
+"""Makes the array with which a variable starts, each time anew."""

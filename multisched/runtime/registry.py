@@ -1,0 +1,141 @@
+"""From `backend=` to an adapter.
+
+Adapters are found through the entry-point group `multisched.backends`, loaded on first use and kept. What is no entry
+point may be any array API namespace, a module or its import name, which the adapter `array_api` serves.
+"""
+
+import importlib
+import os
+import threading
+from contextvars import ContextVar, Token
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self
+
+from multisched import arrays
+from multisched.errors import BackendNotInstalled, UnknownBackend
+from multisched.runtime.protocol import Backend
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "multisched.backends"
+ENVIRONMENT = "MULTISCHED_BACKEND"
+_ANY_NAMESPACE = "array_api"
+
+_loaded: dict[str, Backend] = {}
+_loading = threading.RLock()
+_selected: ContextVar[Any] = ContextVar("multisched_backend", default=None)
+
+
+@cache
+def _entry_points() -> dict[str, "EntryPoint"]:
+    from importlib.metadata import entry_points  # slow to import, and needed only once a backend is
+
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def available_backends() -> list[str]:
+    """The names of all registered backends, whether their frameworks are installed or not."""
+    return sorted(name for name in _entry_points() if name != _ANY_NAMESPACE)
+
+
+def get_backend(backend: Any = None) -> Backend:
+    """The adapter for `backend=`: its name, an array API namespace, or None for the one in use.
+
+    That is the one chosen by `use_backend`, else by the environment variable MULTISCHED_BACKEND, else NumPy.
+
+    Raises `UnknownBackend` for a name that is neither registered nor an array API namespace, and `BackendNotInstalled`
+    where the framework is missing.
+
+    >>> get_backend("numpy").name
+    'numpy'
+    """
+    if backend is None:
+        backend = _selected.get() or os.environ.get(ENVIRONMENT) or "numpy"
+    if isinstance(backend, str):
+        name = backend
+    elif isinstance(backend, ModuleType):
+        name = backend.__name__
+    elif hasattr(backend, "overwrite"):  # an adapter already
+        return backend  # type: ignore[no-any-return]
+    else:
+        raise UnknownBackend(f"{_given(backend)}. {_expected()}")
+    found = _loaded.get(name)
+    if found is None:
+        with _loading:
+            found = _loaded.get(name) or _load(backend, name)
+            _loaded[name] = found
+    return found
+
+
+def _load(backend: Any, name: str) -> Backend:
+    root = name.removeprefix("array_api_compat.").partition(".")[0]  # jax.numpy is jax's
+    for registered in (name, root):
+        if registered in _entry_points() and registered != _ANY_NAMESPACE:
+            if registered in _loaded:
+                return _loaded[registered]
+            adapter = _loaded[registered] = _adapter(registered)()
+            return adapter
+    module = _namespace_module(backend, name)
+    return _adapter(_ANY_NAMESPACE)(module)  # type: ignore[no-any-return]
+
+
+def _adapter(name: str) -> Any:
+    try:
+        return _entry_points()[name].load()
+    except ImportError as cause:
+        raise BackendNotInstalled(
+            f"The backend {name!r} needs a package that is not installed ({cause}). Install it with\n"
+            f'    pip install "multisched[{name}]"'
+        ) from cause
+
+
+def _namespace_module(backend: Any, name: str) -> ModuleType:
+    if isinstance(backend, ModuleType):
+        module = backend
+    else:
+        try:
+            module = importlib.import_module(name)
+        except (ImportError, ValueError, TypeError) as cause:
+            raise UnknownBackend(f"{_given(name)}. {_expected()}") from cause
+    missing = [function for function in ("asarray", "astype", "where", "isdtype") if not hasattr(module, function)]
+    if missing:
+        raise UnknownBackend(f"The module {name!r} is no array API namespace: it lacks {', '.join(missing)}. {_expected()}")
+    return module
+
+
+def _given(backend: Any) -> str:
+    return f"There is no backend {backend!r}"
+
+
+def _expected() -> str:
+    names = ", ".join(map(repr, available_backends()))
+    return f"Expected one of {names}, or an array API namespace (a module or its import name)."
+
+
+class use_backend:  # noqa: N801  # called like a function: ms.use_backend("torch")
+    """Choose the backend of what is declared from now on in this context; also as a context manager.
+
+    >>> with use_backend("numpy"):
+    ...     get_backend().name
+    'numpy'
+    """
+
+    def __init__(self, backend: Any):
+        self._token: Token[Any] | None = _selected.set(get_backend(backend))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._token is not None:
+            _selected.reset(self._token)
+            self._token = None
+
+
+def _find_stop_gradient(xp: Any) -> arrays.StopGradient:
+    return get_backend(xp).stop_gradient if isinstance(xp, ModuleType) else lambda array: array
+
+
+arrays.find_stop_gradient = _find_stop_gradient

@@ -1,0 +1,101 @@
+"""Schedules that jump from one value to the next at given steps."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from multisched.arrays import Array, Namespace, Plain, freeze, python_numbers, shape_of, thaw
+from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError
+from multisched.schedules.schedule import float_dtype, largest_step, schedule
+
+
+class Steps(tuple[tuple[int, Plain], ...]):
+    """`{step: value}` as plain data: pairs in the order of their steps, printed as the dict that builds them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{step}: {value!r}" for step, value in self) + "}"
+
+
+def _checked_key(key: Any) -> int:
+    if isinstance(key, float | np.floating) and math.isnan(key):
+        raise StepKeyError(f"Keys of steps_and_values are steps, non-negative integers, got {key!r}.")
+    if isinstance(key, bool | np.bool_) or not isinstance(key, int | np.integer):
+        raise StepKeyTypeError(
+            f"Keys of steps_and_values are steps, non-negative integers, got {key!r} of type {type(key).__name__}."
+        )
+    if key < 0:
+        raise StepKeyError(f"Keys of steps_and_values are steps, counted from 0, got the negative key {key}.")
+    return int(key)
+
+
+def _checked(init: Any, steps_and_values: Any) -> dict[str, Any]:
+    if isinstance(steps_and_values, Steps):  # from a pickle
+        steps_and_values = dict(steps_and_values)
+    if not isinstance(steps_and_values, Mapping):
+        raise ScheduleValueError(
+            f"steps_and_values is a dict {{step: value}}, got {steps_and_values!r} of type "
+            f"{type(steps_and_values).__name__}."
+        )
+    init = freeze(init, "init", ScheduleValueError)
+    pairs = []
+    for key in steps_and_values:
+        value = freeze(steps_and_values[key], f"The value at step {key!r}", ScheduleValueError)
+        if shape_of(value) != shape_of(init):
+            raise ScheduleValueError(
+                f"All values of a schedule have one shape: init has {shape_of(init)}, "
+                f"the value at step {key!r} has {shape_of(value)}."
+            )
+        pairs.append((_checked_key(key), value))
+    return {"init": init, "steps_and_values": Steps(sorted(pairs, key=lambda pair: pair[0]))}
+
+
+@schedule(_checked)
+def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: Any) -> Array:
+    """`init`, then from each step that is a key on, the value of that key.
+
+        f(step) = steps_and_values[k] for the largest key k <= step;  init before the first key
+
+    Parameters
+    ----------
+    init:
+        The value before the first key: a real number, or an array of them.
+    steps_and_values:
+        `{step: value}`. Keys are non-negative integers, counted in updates from 0, in any order; the new value rules
+        *at* its key. Values have the shape of `init`. Empty: constant.
+
+    Raises
+    ------
+    StepKeyError:
+        A key is negative or NaN; `StepKeyTypeError` where it is a bool, a float or no number.
+    ScheduleValueError:
+        A value is not real, or the shapes differ.
+
+    Source: `symjax.nn.schedules.PiecewiseConstant`.
+
+    >>> lr = piecewise_constant(0.1, {4: 1, 8: 2})
+    >>> [lr(step) for step in (0, 3, 4, 7, 8, 1000)]
+    [0.1, 0.1, 1.0, 1.0, 2.0, 2.0]
+    >>> import numpy as np
+    >>> lr(np.arange(6))
+    array([0.1, 0.1, 0.1, 0.1, 1. , 1. ], dtype=float32)
+    >>> lr
+    piecewise_constant(0.1, {4: 1, 8: 2})
+    """
+    if xp is python_numbers:
+        return next((value for key, value in reversed(steps_and_values) if step >= key), init)
+    steps = [(key, value) for key, value in steps_and_values if key <= largest_step(step)]
+    dtype, shape = float_dtype(xp, step), shape_of(init)
+    if shape:
+        values = [thaw(xp, value, dtype, like=step) for value in (init, *(value for _, value in steps))]
+        result = xp.broadcast_to(values[0], tuple(step.shape) + shape)
+        step = xp.reshape(step, tuple(step.shape) + (1,) * len(shape))
+    else:  # every value an array of its own, since not every `where` takes two numbers
+        values = [xp.full_like(step, value, dtype=dtype) for value in (init, *(value for _, value in steps))]
+        result = values[0]
+    for (key, _), value in zip(steps, values[1:], strict=True):
+        result = xp.where(step >= key, value, result)
+    return result
