@@ -225,7 +225,9 @@ def freeze(
 
 def _not_plain(value: Any, what: str, real: bool) -> str:
     kind = "real number" if real else "number"
-    return f"{what} must be a {kind} or an array of them that is known now, got {value!r} of type {type(value).__name__}."
+    return (
+        f"{what} must be a {kind} or an array of them that is known now, got {value!r} of type {type(value).__name__}."
+    )
 
 
 def shape_of(value: Plain) -> tuple[int, ...]:

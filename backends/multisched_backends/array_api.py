@@ -20,6 +20,7 @@ class ArrayApiBackend:
     """State and functions in terms of the array API alone."""
 
     scalars_decay = False
+    in_place = False
 
     def __init__(self, xp: ModuleType, name: str | None = None):
         self.xp: Any = xp
@@ -52,7 +53,9 @@ class ArrayApiBackend:
         for one in known:
             if device is one or str(device) == str(one):
                 return one
-        raise DeviceError(f"The backend {self.name!r} has no device {device!r}; expected one of {list(map(str, known))}.")
+        raise DeviceError(
+            f"The backend {self.name!r} has no device {device!r}; expected one of {list(map(str, known))}."
+        )
 
     def _devices(self) -> list[Any]:
         return list(self.xp.__array_namespace_info__().devices())
@@ -88,7 +91,7 @@ class ArrayApiBackend:
     def operation(self, name: str) -> Callable[..., Any]:
         return self.copy if name == "copy" else getattr(self.xp, name)
 
-    def compile(self, run: Callable[..., Any], jit: bool) -> Callable[..., Any]:
+    def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
         return run
 
     def overwrite(self, cell: Cell, new: Any) -> None:

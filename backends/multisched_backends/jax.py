@@ -68,5 +68,5 @@ class JaxBackend(ArrayApiBackend):
     def stop_gradient(self, array: Any) -> Any:
         return jax.lax.stop_gradient(array)
 
-    def compile(self, run: Callable[..., Any], jit: bool) -> Callable[..., Any]:
-        return jax.jit(run, donate_argnums=0) if jit else run
+    def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
+        return jax.jit(run, donate_argnums=range(consumed)) if jit else run

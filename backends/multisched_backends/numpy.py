@@ -15,6 +15,7 @@ class NumpyBackend(ArrayApiBackend):
     """The reference: what the others are compared with."""
 
     scalars_decay = True
+    in_place = True
     default_int = "int64"
 
     def __init__(self) -> None:

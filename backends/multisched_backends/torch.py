@@ -18,6 +18,7 @@ _NATIVE = ("where", "abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "negative
 class TorchBackend(ArrayApiBackend):
     """Tensors on any device."""
 
+    in_place = True
     default_int = "int64"
 
     def __init__(self) -> None:
@@ -75,13 +76,12 @@ class TorchBackend(ArrayApiBackend):
             return torch.Tensor.to
         return getattr(torch, name) if name in _NATIVE else super().operation(name)
 
-    def compile(self, run: Callable[..., Any], jit: bool) -> Callable[..., Any]:
-        def differentiable(updated: Any, read: Any, inputs: Any) -> Any:
-            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+    def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
+        def differentiable(*arrays: Any) -> Any:
+            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arrays):
                 # What backward needs of the state must outlive its being overwritten.
-                updated = [tensor.clone() for tensor in updated]
-                read = [tensor.clone() for tensor in read]
-            return run(updated, read, inputs)
+                arrays = tuple(t if t.requires_grad else t.clone() for t in arrays)
+            return run(*arrays)
 
         return differentiable
 

@@ -142,4 +142,3 @@ def _copied(xp: Namespace, state: Any) -> Any:
 
 def _detached(xp: Namespace, state: Any) -> Any:
     return type(state)(*(part if isinstance(part, tuple) else stop_gradient(xp, part) for part in state))
-

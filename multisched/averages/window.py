@@ -33,7 +33,9 @@ class Sma(Statistic):
 
     def _init(self, xp: Namespace, zeros: Array) -> SmaState:
         shape = (self.n, *zeros.shape)
-        last = xp.zeros_like(xp.broadcast_to(zeros, shape)) if hasattr(zeros, "device") else xp.zeros(shape, zeros.dtype)
+        last = (
+            xp.zeros_like(xp.broadcast_to(zeros, shape)) if hasattr(zeros, "device") else xp.zeros(shape, zeros.dtype)
+        )
         return SmaState(last, scalar_like(xp, zeros, 0, xp.int32))
 
     def _advance(self, xp: Namespace, state: SmaState, value: Array) -> tuple[SmaState, Array]:

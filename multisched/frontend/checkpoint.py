@@ -45,7 +45,9 @@ def _by_path(name: str, scope: str) -> dict[str, Variable]:
     variables = get_variables(name, scope)
     by_path = {v.path: v for v in variables}
     if len(by_path) < len(variables):
-        raise DuplicatePath(f"Two variables of {current_graph()!r} have the same path; a file could not tell them apart.")
+        raise DuplicatePath(
+            f"Two variables of {current_graph()!r} have the same path; a file could not tell them apart."
+        )
     return by_path
 
 

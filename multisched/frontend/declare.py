@@ -12,6 +12,7 @@ from multisched.frontend.variables import Variable, dtype_argument
 from multisched.graph.program import if_given, ordered
 from multisched.graph.scope import Scope
 from multisched.graph.tensor import Constant, Op, Tensor
+from multisched.runtime.protocol import StateLock
 from multisched.runtime.registry import get_backend
 from multisched.schedules import Schedule, piecewise_constant
 
@@ -131,9 +132,12 @@ def _declare_statistic(
         value = value if dtype is None else xp.astype(value, dtype)
         device = _device_of(value) if device is None else device
         initial = rule.init(value)
+        lock = StateLock()
         state = type(initial)(
             *(
-                _state_variable(part, rule.labels.get(field, field), device)
+                Variable._of_rule(part, rule.labels.get(field, field), device, lock)
+                if isinstance(part, Constant)
+                else part
                 for field, part in zip(initial._fields, initial, strict=True)
             )
         )
@@ -143,12 +147,6 @@ def _declare_statistic(
         unseen = xp.full_like(value, xp.nan) if kind_of(value.dtype) in ("float", "complex") else value
         fixed = if_given(rule.read(state, value), rule.read(state, unseen))
         return Declared(latest, rule, variables), Declared(fixed, rule, variables)
-
-
-def _state_variable(part: Any, name: str, device: Any) -> Any:
-    if not isinstance(part, Constant):
-        return part
-    return Variable(part.value, name, trainable=False, dtype=part.dtype, backend=part.backend, device=device)
 
 
 def _device_of(value: Tensor) -> Any:

@@ -13,6 +13,7 @@ from multisched.errors import (
     NotATensor,
     StateError,
 )
+from multisched.frontend.call import write_call
 from multisched.frontend.structure import flatten
 from multisched.frontend.updates import checked_updates
 from multisched.frontend.variables import Variable
@@ -38,24 +39,21 @@ class Function:
         self._program = Program(self.inputs, tensors, changes)
         self.updated: tuple[Variable, ...] = self._program.updated  # type: ignore[assignment]
         self.read: tuple[Variable, ...] = self._program.read  # type: ignore[assignment]
-        self._updated = [v.cell for v in self.updated]
-        self._read = [v.cell for v in self.read]
-        cells = sorted([*self._updated, *self._read], key=lambda cell: cell.serial)
-        self._locks = [cell.lock for cell in cells]
+        cells = [v.cell for v in (*self.updated, *self.read)]
         self._device = self.backend.device_of(cells[0].array) if cells else None
-        self._eager = self._program.bind(
+        self._pure = self._program.bind(
             self.backend.operation,
             self.backend.dtype,
             lambda value, dtype: self.backend.asarray(value, dtype, self._device),
             self.backend.scalars_decay,
+            self.backend.in_place,
         )
-        self._run = self.backend.compile(self._eager, jit)
-        self._expected = [(p, p.shape, self.backend.dtype(p.dtype)) for p in self.inputs]
+        self._call = write_call(self, self.backend.compile(self._pure, len(self.updated), jit), len(tensors))
 
     @property
     def source(self) -> str:
         """The program that runs at each call, as Python."""
-        source: str = self._eager.source  # type: ignore[attr-defined]
+        source: str = self._pure.source  # type: ignore[attr-defined]
         return source
 
     def __repr__(self) -> str:
@@ -68,35 +66,12 @@ class Function:
         Inputs are cast within their kind; other misfits raise `MissingInput`, `ExtraInput`, `InputShapeError`,
         `InputTypeError` or `TracedInputError`, with every variable as it was.
         """
-        inputs = self._checked(arrays)
-        updated = self._updated
-        locks = self._locks
-        for lock in locks:
-            lock.acquire()
-        try:
-            outputs, new = self._run([c.array for c in updated], [c.array for c in self._read], inputs)
-            overwrite = self.backend.overwrite
-            for cell, value in zip(updated, new):  # noqa: B905  # one new value a cell, by construction; called often
-                overwrite(cell, value)
-        finally:
-            for lock in locks:
-                lock.release()
+        outputs = self._call(*arrays)
         if device_get:
-            outputs = [self.backend.to_numpy(output) for output in outputs]
+            outputs = tuple(self.backend.to_numpy(output) for output in outputs)
         return self._rebuild(outputs)
 
-    def _checked(self, arrays: tuple[Any, ...]) -> list[Array]:
-        if len(arrays) != len(self._expected):
-            self._complain_of_count(arrays)
-        types = self.backend.array_types
-        return [
-            array
-            if type(array) in types and array.dtype == dtype and array.shape == shape
-            else self._converted(placeholder, array)
-            for array, (placeholder, shape, dtype) in zip(arrays, self._expected)  # noqa: B905  # counted above
-        ]
-
-    def _converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
+    def converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
         if pure and self.backend.is_traced(value):
             if tuple(value.shape) != placeholder.shape:
                 raise InputShapeError(
@@ -114,19 +89,21 @@ class Function:
         )
         return self.backend.as_input(value, placeholder.dtype, self._device)
 
-    def _complain_of_count(self, arrays: tuple[Any, ...]) -> None:
+    def complain_of_count(self, arrays: tuple[Any, ...]) -> None:
         given, expected = len(arrays), len(self.inputs)
         if given < expected:
             missing = ", ".join(map(str, self.inputs[given:]))
             raise MissingInput(f"{self!r} takes {expected} inputs, got {given}: missing {missing}.")
         shapes = ", ".join(str(getattr(a, "shape", type(a).__name__)) for a in arrays[expected:])
-        raise ExtraInput(f"{self!r} takes {expected} inputs, got {given}: of the last, of shape {shapes}, nothing is known.")
+        raise ExtraInput(
+            f"{self!r} takes {expected} inputs, got {given}: of the last, of shape {shapes}, nothing is known."
+        )
 
     # --- the same thing as a pure function
     @property
     def _paths(self) -> dict[str, Variable]:
         paths: dict[str, Variable] = {}
-        for variable in sorted((*self.updated, *self.read), key=lambda v: v.cell.serial):
+        for variable in sorted((*self.updated, *self.read), key=lambda v: v.cell.lock.serial):
             if variable.path in paths:
                 raise DuplicatePath(
                     f"Two variables of this function have the path {variable.path!r}, declared before and after a reset of "
@@ -155,12 +132,15 @@ class Function:
         """
         paths, backend = self._matched(state), self.backend
         if len(arrays) != len(self.inputs):
-            self._complain_of_count(arrays)
-        inputs = [self._converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
-        updated, read = ([state[v.path] for v in group] for group in (self.updated, self.read))
-        outputs, new = self._eager(updated, read, inputs)
-        changed = {v.path: backend.stop_gradient(value) for v, value in zip(self.updated, new, strict=True)}
-        return self._rebuild(outputs), {p: changed[p] if p in changed else backend.copy(state[p]) for p in paths}
+            self.complain_of_count(arrays)
+        inputs = [self.converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
+        results = self._pure(*(state[v.path] for v in (*self.updated, *self.read)), *inputs)
+        outputs = results[: len(self._program.outputs)]
+        new = results[len(outputs) :]
+        after = {**state, **{v.path: value for v, value in zip(self.updated, new, strict=True)}}
+        if backend.in_place:  # the program left it to a write to part the new values from the rest
+            after = {path: backend.copy(value) for path, value in after.items()}
+        return self._rebuild(outputs), {path: backend.stop_gradient(after[path]) for path in paths}
 
     def _matched(self, state: Mapping[str, Any]) -> dict[str, Variable]:
         paths = self._paths

@@ -76,7 +76,9 @@ def checked_variable(variable: Any) -> Variable:
 def checked_updates(updates: Any) -> dict[Variable, Tensor]:
     """`updates` as tensors of exactly the shape, dtype and backend of their variables."""
     if not isinstance(updates, Mapping):
-        raise NotAVariable(f"Updates are a dict {{variable: tensor}}, got {updates!r} of type {type(updates).__name__}.")
+        raise NotAVariable(
+            f"Updates are a dict {{variable: tensor}}, got {updates!r} of type {type(updates).__name__}."
+        )
     return {checked_variable(v): _checked_update(v, value) for v, value in updates.items()}
 
 

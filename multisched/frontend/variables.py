@@ -8,9 +8,9 @@ from multisched.arrays import BITS, Array, dtype_name, is_number, is_symbolic, n
 from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError
 from multisched.graph.scope import checked_name
 from multisched.graph.tensor import Placeholder as _Placeholder
-from multisched.graph.tensor import Tensor
+from multisched.graph.tensor import Constant, Tensor
 from multisched.runtime.convert import Initial, checked, implied_dtype
-from multisched.runtime.protocol import Backend, Cell
+from multisched.runtime.protocol import Backend, Cell, StateLock
 from multisched.runtime.registry import get_backend
 
 
@@ -79,16 +79,25 @@ class Variable(Tensor):
             shape_error=ShapeError,
             type_error=DTypeError,
         )
-        self._setup(found, value, dtype, name, trainable, device)
+        self._setup(found, value, dtype, name, trainable, device, StateLock())
 
-    def _setup(self, backend: Backend, value: Array, dtype: str, name: str, trainable: bool, device: Any) -> None:
-        self.cell = Cell(backend.asarray(value, dtype, device))
+    def _setup(
+        self, backend: Backend, value: Array, dtype: str, name: str, trainable: bool, device: Any, lock: StateLock
+    ) -> None:
+        self.cell = Cell(backend.asarray(value, dtype, device), lock)
         kept = value if isinstance(value, np.ndarray) and not any(value.strides) else backend.to_numpy(self.cell.array)
         where = backend.device_of(self.cell.array)
         self._initial: Initial = lambda: backend.asarray(kept, dtype, where)
         self.trainable = trainable
         self.recorded: Tensor | None = None
         super().__init__(tuple(value.shape), dtype, backend, name)
+
+    @classmethod
+    def _of_rule(cls, start: Constant, name: str, device: Any, lock: StateLock) -> "Variable":
+        """A part of the state of a rule; the parts share a lock, since they are always used together."""
+        variable = cls.__new__(cls)
+        variable._setup(start.backend, start.value, start.dtype, name, False, device, lock)  # type: ignore[arg-type]
+        return variable
 
     def __repr__(self) -> str:
         return (
@@ -99,7 +108,7 @@ class Variable(Tensor):
     @property
     def value(self) -> Array:
         """A snapshot: a copy of the value now, an array of the backend."""
-        with self.cell.lock:
+        with self.cell.lock.lock:
             return self.backend.copy(self.cell.array)
 
     @property
@@ -112,13 +121,13 @@ class Variable(Tensor):
         Raises `UpdateShapeError` or `UpdateTypeError`, with the variable as it was.
         """
         array = self._accepted(value, f"The new value of {self}")
-        with self.cell.lock:
+        with self.cell.lock.lock:
             self.backend.overwrite(self.cell, array)
 
     def reset(self) -> None:
         """Set the value back to the first one."""
         array = self._initial()
-        with self.cell.lock:
+        with self.cell.lock.lock:
             self.backend.overwrite(self.cell, array)
 
     def _accepted(self, value: Any, what: str) -> Array:

@@ -152,7 +152,9 @@ def reduced(fn: str, shape: Shape, axis: int | tuple[int, ...] | None, keepdims:
 def matmul(a: Shape, b: Shape) -> Shape:
     """The shape of a matrix product."""
     if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
-        raise ShapeError(f"matmul: the shapes {a} and {b} do not fit: the last axis of the first meets the last but one.")
+        raise ShapeError(
+            f"matmul: the shapes {a} and {b} do not fit: the last axis of the first meets the last but one."
+        )
     rows, columns = a[-2:-1] if len(a) > 1 else (), b[-1:] if len(b) > 1 else ()
     return (*broadcast("matmul", a[:-2], b[:-2]), *rows, *columns)
 

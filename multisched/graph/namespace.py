@@ -111,7 +111,9 @@ class RecordingNamespace:
             "complex floating": ("complex",),
             "numeric": ("int", "uint", "float", "complex"),
         }
-        return kind_of(self._dtype(dtype)) in groups[kind] if kind in groups else self._dtype(dtype) == self._dtype(kind)
+        return (
+            kind_of(self._dtype(dtype)) in groups[kind] if kind in groups else self._dtype(dtype) == self._dtype(kind)
+        )
 
     def result_type(self, *operands: Any) -> str:
         dtypes = [x.dtype if isinstance(x, Tensor) else x for x in operands if not is_number(x)]
@@ -220,7 +222,9 @@ class RecordingNamespace:
         x, indices = self.asarray(x), self.asarray(indices)
         infer.check_kind("take, as its indices,", indices.dtype, "int", "uint")
         if indices.ndim != 1 or (axis is None and x.ndim != 1):
-            raise ShapeError(f"take: the indices are 1-dimensional and an axis is named, got {indices} and axis={axis}.")
+            raise ShapeError(
+                f"take: the indices are 1-dimensional and an axis is named, got {indices} and axis={axis}."
+            )
         (axis,) = infer.axes_of("take", x.shape, 0 if axis is None else axis)
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self._op("take", (x, indices), shape, x.dtype, axis=axis)
@@ -302,7 +306,13 @@ def _reduction(fn: str) -> Callable[..., Tensor]:
     if fn in ("std", "var"):
 
         def spread(
-            self: RecordingNamespace, x: Operand, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False
+            self: RecordingNamespace,
+            x: Operand,
+            /,
+            *,
+            axis: Any = None,
+            correction: float = 0.0,
+            keepdims: bool = False,
         ) -> Tensor:
             x = self.asarray(x)
             return self._reduce(fn, x, axis, keepdims, infer.to_float(x.dtype), correction=correction)

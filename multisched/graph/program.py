@@ -23,8 +23,8 @@ OPERATORS = {
 }
 _SEQUENCES = ("concat", "stack")
 
-Run = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], tuple[tuple[Any, ...], tuple[Any, ...]]]
-"""`run(updated, read, inputs) -> (outputs, new values of updated)`."""
+Run = Callable[..., tuple[Any, ...]]
+"""`run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
 
 
 def same_as(tensor: Tensor) -> Op:
@@ -86,12 +86,14 @@ class Program:
         dtype: Callable[[str], Any],
         constant: Callable[[np.ndarray, str], Any],
         scalars_decay: bool = False,
+        in_place: bool = False,
     ) -> Run:
         """The program for one backend: `operation` gives its functions by name, `dtype` its dtypes, `constant` arrays.
 
-        `scalars_decay` says that its operators turn 0-d arrays into another type, as NumPy's do.
+        `scalars_decay` says that its operators turn 0-d arrays into another type, as NumPy's do; `in_place` that new
+        values are written into the old arrays, so that they need not be arrays of their own.
         """
-        writer = _Writer(self, operation, dtype, constant, scalars_decay)
+        writer = _Writer(self, operation, dtype, constant, scalars_decay, in_place)
         source = writer.write()
         names: dict[str, Any] = dict(writer.bound)
         exec(compile(source, "<multisched program>", "exec"), names)
@@ -103,9 +105,11 @@ class Program:
 class _Writer:
     """Writes the source of one program, collecting what it refers to."""
 
-    def __init__(self, program: Program, operation: Any, dtype: Any, constant: Any, scalars_decay: bool):
+    def __init__(
+        self, program: Program, operation: Any, dtype: Any, constant: Any, scalars_decay: bool, in_place: bool
+    ):
         self.program, self.operation, self.dtype, self.constant = program, operation, dtype, constant
-        self.scalars_decay = scalars_decay
+        self.scalars_decay, self.in_place = scalars_decay, in_place
         self.bound: dict[str, Any] = {}
         self.names: dict[Tensor, str] = {}
         self.sources: dict[Tensor, Tensor] = {}  # identities resolved
@@ -113,12 +117,9 @@ class _Writer:
 
     def write(self) -> str:
         program = self.program
-        lines = ["def program(updated, read, inputs):"]
-        for group, tensors in (("updated", program.updated), ("read", program.read), ("inputs", program.inputs)):
-            for i, tensor in enumerate(tensors):
-                self.names[tensor] = f"{group}_{i}"
-            if tensors:
-                lines.append(f"    {', '.join(self.names[t] for t in tensors)}, = {group}")
+        for group, tensors in (("updated", program.updated), ("read", program.read), ("input", program.inputs)):
+            self.names |= {tensor: f"{group}_{i}" for i, tensor in enumerate(tensors)}
+        lines = [f"def program({', '.join(self.names.values())}):"]
         operations = [t for t in program.tensors if isinstance(t, Op)]
         operations = [op for op in operations if self._source(op) is op]
         uses = {op: [self._source(t) for t in _needs(op, program._given)] for op in operations}
@@ -130,9 +131,9 @@ class _Writer:
             spent = [t for t in dict.fromkeys(uses[op]) if isinstance(t, Op) and last_use[t] is op and t not in kept]
             if large := [self.names[t] for t in spent if t.ndim]:  # not to be held until the end
                 lines.append(f"    del {', '.join(large)}")
-        outputs = "".join(f"{self._result(t)}, " for t in program.outputs)
-        new = "".join(f"{self._result(t)}, " for t in program.new)
-        lines.append(f"    return ({outputs}), ({new})")
+        results = [self._output(t) for t in program.outputs]
+        results += [self._new(t) if self.in_place else self._output(t) for t in program.new]
+        lines.append(f"    return ({', '.join(results)}{',' * (len(results) == 1)})")
         return "\n".join(lines) + "\n"
 
     def _source(self, tensor: Tensor) -> Tensor:
@@ -187,13 +188,22 @@ class _Writer:
         self.bound[name] = self.dtype(value) if dtype else value
         return name
 
-    def _result(self, tensor: Tensor) -> str:
+    def _output(self, tensor: Tensor) -> str:
         """A value as it leaves the program: sharing memory with no input, variable or other result."""
         source = self._source(tensor)
-        name = self._constant(source) if isinstance(source, Constant) else self.names[source]
         fresh = isinstance(source, Op) and source.fn in FRESH and source not in self.returned
         self.returned.add(source)
-        if fresh and not (self.scalars_decay and source.shape == ()):
+        return self._leaving(source, copy=not fresh or (self.scalars_decay and source.shape == ()))
+
+    def _new(self, tensor: Tensor) -> str:
+        """A new value, about to be written over a variable while others may still be read."""
+        source = self._source(tensor)
+        apart = isinstance(source, Constant | Placeholder) or (isinstance(source, Op) and source.fn in FRESH)
+        return self._leaving(source, copy=not apart)
+
+    def _leaving(self, source: Tensor, *, copy: bool) -> str:
+        name = self._constant(source) if isinstance(source, Constant) else self.names[source]
+        if not copy:
             return name
         self.bound["f_copy"] = self.operation("copy")
         return f"f_copy({name})"

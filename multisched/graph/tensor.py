@@ -174,7 +174,6 @@ class Tensor:
         )
 
 
-
 class Placeholder(Tensor):
     """An input of functions: a value that is given at each call."""
 

@@ -18,7 +18,9 @@ from multisched.errors import CheckpointCorrupt, DTypeError
 _CHECKSUMS = "multisched.crc32"
 _DTYPES = {
     **{"BOOL": "bool", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "C64": "complex64"},
-    **{f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
+    **{
+        f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+    },
 }
 
 
@@ -58,7 +60,9 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise CheckpointCorrupt(f"{os.fspath(path)!r} is no whole safetensors file: {cause}.") from cause
     for name, array in arrays.items():
         if name in checksums and checksums[name] != zlib.crc32(array.tobytes()):
-            raise CheckpointCorrupt(f"{os.fspath(path)!r} is damaged: the checksum of {name!r} is not that of its bytes.")
+            raise CheckpointCorrupt(
+                f"{os.fspath(path)!r} is damaged: the checksum of {name!r} is not that of its bytes."
+            )
     return arrays
 
 

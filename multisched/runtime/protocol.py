@@ -21,19 +21,27 @@ Device = Any
 _serial = itertools.count()
 
 
-class Cell:
-    """Where the value of one variable lives: `array`, in whichever way the backend overwrites it.
+class StateLock:
+    """What to hold while reading or writing the cells that share it.
 
-    Hold `lock` while reading and writing. Whoever needs several cells takes them in the order of `serial`, so that two
-    threads never wait for each other.
+    Whoever needs several takes them in the order of `serial`, so that two threads never wait for each other.
     """
 
-    __slots__ = ("array", "lock", "serial")
+    __slots__ = ("lock", "serial")
 
-    def __init__(self, array: Array):
-        self.array = array
+    def __init__(self) -> None:
         self.lock = threading.RLock()
         self.serial = next(_serial)
+
+
+class Cell:
+    """Where the value of one variable lives: `array`, in whichever way the backend overwrites it."""
+
+    __slots__ = ("array", "lock")
+
+    def __init__(self, array: Array, lock: StateLock):
+        self.array = array
+        self.lock = lock
 
 
 class Backend(Protocol):
@@ -47,6 +55,8 @@ class Backend(Protocol):
     """Types that a program takes as they are, if shape and dtype are right."""
     scalars_decay: bool
     """Whether operators on 0-d arrays give something that is no array, as NumPy's do."""
+    in_place: bool
+    """Whether `overwrite` writes into the array of a cell; else it makes the new array that of the cell."""
 
     @property
     def default_int(self) -> str:
@@ -88,8 +98,8 @@ class Backend(Protocol):
     def operation(self, name: str) -> Callable[..., Array]:
         """The function of the array API by that name, or `"copy"`."""
 
-    def compile(self, run: Callable[..., Any], jit: bool) -> Callable[..., Any]:
-        """`run(updated, read, inputs) -> (outputs, new)`, made fast; it may consume the arrays in `updated`."""
+    def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
+        """`run(*arrays) -> arrays`, made fast; it may consume the first `consumed` of its arguments."""
 
     def overwrite(self, cell: Cell, new: Array) -> None:
         """Make `new` the value of a cell: in place where arrays are mutable, by exchanging the array elsewhere."""

@@ -101,7 +101,9 @@ def _namespace_module(backend: Any, name: str) -> ModuleType:
             raise UnknownBackend(f"{_given(name)}. {_expected()}") from cause
     missing = [function for function in ("asarray", "astype", "where", "isdtype") if not hasattr(module, function)]
     if missing:
-        raise UnknownBackend(f"The module {name!r} is no array API namespace: it lacks {', '.join(missing)}. {_expected()}")
+        raise UnknownBackend(
+            f"The module {name!r} is no array API namespace: it lacks {', '.join(missing)}. {_expected()}"
+        )
     return module
 
 

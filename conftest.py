@@ -1,0 +1,64 @@
+"""Fixtures for the tests of all packages: which backends are tested, and a clean graph for each test."""
+
+import importlib.util
+import os
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import multisched as ms
+
+ALL = ("numpy", "jax", "torch", "array_api_strict")
+
+settings.register_profile("quick", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backends",
+        default=None,
+        help=f"comma-separated backends that must be tested, of {', '.join(ALL)}; by default all that are installed",
+    )
+
+
+def _installed(name):
+    return importlib.util.find_spec(name) is not None
+
+
+def tested_backends(config):
+    """The backends named by --backends, which must be installed, or else all installed ones."""
+    named = config.getoption("--backends")
+    if named is None:
+        return [name for name in ALL if _installed(name)]
+    backends = named.split(",")
+    if missing := [name for name in backends if name not in ALL or not _installed(name)]:
+        raise pytest.UsageError(f"--backends names {missing}, which cannot be imported here")
+    return backends
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", tested_backends(metafunc.config), indirect=True)
+
+
+@pytest.fixture
+def backend(request):
+    """The name of a backend, which is in use during the test."""
+    if request.param == "array_api_strict":
+        import array_api_strict
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that a flag may change: the version tested is the newest
+            array_api_strict.set_array_api_strict_flags(api_version="2024.12")
+    with ms.use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    """A graph of its own for each test."""
+    with ms.Graph("test") as graph:
+        yield graph
