@@ -62,7 +62,7 @@ class TorchBackend(ArrayApiBackend):
         if array.dtype == torch.bfloat16:
             import ml_dtypes
 
-            return array.view(torch.int16).numpy().view(ml_dtypes.bfloat16).copy()
+            return np.array(array.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
         return np.array(array.resolve_conj().resolve_neg().numpy())
 
     def copy(self, array: Any) -> Any:

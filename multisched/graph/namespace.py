@@ -230,12 +230,12 @@ class RecordingNamespace:
         return self._op("take", (x, indices), shape, x.dtype, axis=axis)
 
     def _reduce(
-        self, fn: str, x: Operand, axis: Any, keepdims: bool, dtype: str, to: str | None = None, **kwargs: Any
+        self, fn: str, x: Operand, axis: Any, keepdims: bool, cast: str, to: str | None = None, **kwargs: Any
     ) -> Tensor:
-        """A reduction of `x`, cast to `dtype`, giving a tensor of dtype `to`."""
-        x = self.astype(x, dtype)
+        """A reduction of `x`, cast to the dtype `cast`, giving a tensor of dtype `to`."""
+        x = self.astype(x, cast)
         shape = infer.reduced(fn, x.shape, axis, keepdims)
-        return self._op(fn, (x,), shape, to or dtype, axis=axis, keepdims=keepdims, **kwargs)
+        return Op(fn, (x,), {"axis": axis, "keepdims": keepdims, **kwargs}, shape, to or cast, self.backend)
 
 
 def _some(fn: str, arrays: Sequence[Operand]) -> Sequence[Operand]:

@@ -65,7 +65,7 @@ def _chosen(tensor: Op, inputs: frozenset[Tensor]) -> Tensor:
 class Program:
     """What `outputs` and `updates` need, given `inputs`: which variables are read, and the source that computes it."""
 
-    def __init__(self, inputs: Sequence[Placeholder], outputs: Sequence[Tensor], updates: Mapping[Tensor, Tensor]):
+    def __init__(self, inputs: Sequence[Placeholder], outputs: Sequence[Tensor], updates: Mapping[Any, Tensor]):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.updated, self.new = tuple(updates), tuple(updates.values())
         self._given = frozenset(inputs)

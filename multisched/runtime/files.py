@@ -53,7 +53,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     content = Path(path).read_bytes()
     try:
-        entries = dict(deserialize(content))
+        entries: dict[str, Any] = dict(deserialize(content))  # type: ignore[no-untyped-call]
         checksums = json.loads(_metadata(content).get(_CHECKSUMS, "{}"))
         arrays = {name: _array(entry) for name, entry in entries.items()}
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as cause:

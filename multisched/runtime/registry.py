@@ -75,8 +75,8 @@ def _load(backend: Any, name: str) -> Backend:
         if registered in _entry_points() and registered != _ANY_NAMESPACE:
             if registered in _loaded:
                 return _loaded[registered]
-            adapter = _loaded[registered] = _adapter(registered)()
-            return adapter
+            adapter: Backend = _adapter(registered)()
+            return _loaded.setdefault(registered, adapter)
     module = _namespace_module(backend, name)
     return _adapter(_ANY_NAMESPACE)(module)  # type: ignore[no-any-return]
 
