@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import array_api_compat
 import numpy as np
 
-from multisched.errors import BackendMismatch, RuleError
+from multisched.errors import BackendMismatch, RuleError, shown
 
 Array: TypeAlias = Any
 """An array of any array API namespace, a tracer of one, or a declared tensor."""
@@ -206,7 +206,7 @@ Plain: TypeAlias = int | float | complex | FrozenArray | Symbol
 def freeze(
     value: Any, what: str, error: type[RuleError] = RuleError, *, real: bool = True, symbolic: bool = False
 ) -> Plain:
-    """`value` as plain data: a Python number, a `FrozenArray`, or, if allowed, a `Symbol`; `what` names it in errors."""
+    """`value` as plain data: a Python number, a `FrozenArray`, or (if allowed) a `Symbol`; `what` opens errors."""
     if type(value) in (int, float) or isinstance(value, FrozenArray | Symbol):
         return value  # type: ignore[no-any-return]
     if is_symbolic(value):
@@ -225,9 +225,7 @@ def freeze(
 
 def _not_plain(value: Any, what: str, real: bool) -> str:
     kind = "real number" if real else "number"
-    return (
-        f"{what} must be a {kind} or an array of them that is known now, got {value!r} of type {type(value).__name__}."
-    )
+    return f"{what} must be a {kind} or an array of them that is known now, got {shown(value)}."
 
 
 def shape_of(value: Plain) -> tuple[int, ...]:

@@ -5,6 +5,12 @@ Each class derives from `MultischedError` and from the builtin that Python itsel
 """
 
 
+def shown(value: object) -> str:
+    """A value as error messages show it, cut short, with its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 200 else text[:200] + '...'} of type {type(value).__name__}"
+
+
 class MultischedError(Exception):
     """The root: anything that this library raises on purpose."""
 

@@ -96,7 +96,7 @@ class EmaReference:
         if self.debias:  # the direct weighted sum
             weights = [(1 - a) * math.prod(self.decays[i + 1 :]) for i, a in enumerate(self.decays)]
             total = math.fsum(weights)
-            self.v = math.fsum(w * x for w, x in zip(weights, self.values)) / total if total else value
+            self.v = math.fsum(w * x for w, x in zip(weights, self.values, strict=True)) / total if total else value
         elif self.v is None:
             self.v = value if self.init is None else self.init
         else:

@@ -11,7 +11,7 @@ from multisched.errors import DeviceError
 from multisched.runtime.protocol import Cell
 from multisched_backends.array_api import ArrayApiBackend
 
-# torch's own function where it agrees with the standard once dtypes agree, as they do in a program: a third of the cost.
+# torch's own function where it agrees with the standard once dtypes agree, as they do in a program: it costs a third.
 _NATIVE = ("where", "abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "negative", "square", "isnan", "logical_not")
 
 

@@ -63,8 +63,8 @@ class Ema(Statistic):
     def _advance(self, xp: Namespace, state: EmaState, value: Array) -> tuple[EmaState, Array]:
         share, weight = self._gain(xp, state), state.weight
         if self.debias:
-            # The weights (1 - alpha(s)) * alpha(s+1) * ... * alpha(t) of all values so far sum to `weight`; the share of
-            # the latest is its own over this sum. With no weight at all (alpha of 1), the latest value stands.
+            # The weights (1 - alpha(s)) * alpha(s+1) * ... * alpha(t) of all values so far sum to `weight`; the share
+            # of the latest is its own over this sum. With no weight at all (alpha of 1), the latest value stands.
             weight = weight + share * (1 - weight)
             none, one = weight == 0, xp.ones_like(weight)
             share = xp.where(none, one, share / xp.where(none, one, weight))

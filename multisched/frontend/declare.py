@@ -71,15 +71,16 @@ def declare(
     name:
         Of the scope that holds the variables; by default that of the rule in capitals, "PiecewiseConstant".
     dtype:
-        Of the result, and at least float32 for what is held: by default float32 for a schedule, the dtype of `value` for
-        a statistic.
+        Of the result, and at least float32 for what is held: by default float32 for a schedule, the dtype of `value`
+        for a statistic.
     backend, device:
         Where a schedule lives; a statistic lives where its value does.
 
     Returns
     -------
-    A tensor for a schedule; `(latest, fixed)` for a statistic: the average with the value of this update, and the average
-    before it. In a function that is not given the placeholders of `value`, `fixed` is NaN before the first update.
+    A tensor for a schedule; `(latest, fixed)` for a statistic: the average with the value of this update, and the
+    average before it. In a function that is not given the placeholders of `value`, `fixed` is NaN before the first
+    update.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def _device_of(value: Tensor) -> Any:
     return next((v.backend.device_of(v.cell.array) for v in held), None)
 
 
-def PiecewiseConstant(  # noqa: N802  # capitals hold state
+def PiecewiseConstant(
     init: Any, steps_and_values: Any, *, dtype: Any = None, backend: Any = None, device: Any = None
 ) -> Declared:
     """A declared `piecewise_constant`: a tensor with a counter of its own, named "step".
@@ -190,7 +191,7 @@ Op(name=add, fn=add, shape=(), dtype=int32, scope=/PiecewiseConstant/)}
     return declare(rule, name="PiecewiseConstant", dtype=dtype, backend=backend, device=device)  # type: ignore[no-any-return]
 
 
-def ExponentialMovingAverage(  # noqa: N802  # capitals hold state
+def ExponentialMovingAverage(
     value: Any, alpha: Any, init: Any = None, decay_min: bool = False, *, debias: bool = False, dtype: Any = None
 ) -> tuple[Declared, Declared]:
     """A declared `ema` of a tensor: `(ema, fixed_ema)`, with its variables "EMA" and "first_step".
@@ -212,11 +213,11 @@ def ExponentialMovingAverage(  # noqa: N802  # capitals hold state
     return declare(rule, value, name="ExponentialMovingAverage", dtype=dtype)  # type: ignore[no-any-return]
 
 
-def SimpleMovingAverage(value: Any, n: int) -> tuple[Declared, Declared]:  # noqa: N802  # capitals hold state
+def SimpleMovingAverage(value: Any, n: int) -> tuple[Declared, Declared]:
     """A declared `sma` of a tensor: `(average, fixed)`, the mean of the last `n` values and the mean before the latest.
 
-    While fewer than `n` values have been seen, the mean of those. The arguments, and what they raise, are those of `sma`;
-    `value` must be symbolic, else `ConcreteValueError`.
+    While fewer than `n` values have been seen, the mean of those. The arguments, and what they raise, are those of
+    `sma`; `value` must be symbolic, else `ConcreteValueError`.
 
     Source: `symjax.nn.schedules.SimpleMovingAverage`.
 

@@ -12,6 +12,7 @@ from multisched.errors import (
     MissingInput,
     NotATensor,
     StateError,
+    shown,
 )
 from multisched.frontend.call import write_call
 from multisched.frontend.structure import flatten
@@ -106,8 +107,8 @@ class Function:
         for variable in sorted((*self.updated, *self.read), key=lambda v: v.cell.lock.serial):
             if variable.path in paths:
                 raise DuplicatePath(
-                    f"Two variables of this function have the path {variable.path!r}, declared before and after a reset of "
-                    "their graph or in two graphs. Name one of them apart to use its state by path."
+                    f"Two variables of this function have the path {variable.path!r}, declared before and after a "
+                    "reset of their graph or in two graphs. Name one of them apart to use its state by path."
                 )
             paths[variable.path] = variable
         return paths
@@ -153,9 +154,7 @@ class Function:
 def _checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:
     for i, placeholder in enumerate(inputs):
         if not isinstance(placeholder, Placeholder):
-            raise NotATensor(
-                f"Input {i} of a function must be a placeholder, got {placeholder!r} of type {type(placeholder).__name__}."
-            )
+            raise NotATensor(f"Input {i} of a function must be a placeholder, got {shown(placeholder)}.")
         if any(placeholder is other for other in inputs[:i]):
             raise ExtraInput(f"Input {i} of the function is there twice: {placeholder}.")
     return inputs

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from multisched.errors import NotATensor
+from multisched.errors import NotATensor, shown
 from multisched.graph.tensor import Tensor
 
 Rebuild = Callable[[Sequence[Any]], Any]
@@ -35,9 +35,7 @@ def _take(part: Any, tensors: list[Tensor], where: str) -> Any:
     if isinstance(part, tuple | list):
         parts = [_take(value, tensors, f"{where}[{i}]") for i, value in enumerate(part)]
         return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
-    raise NotATensor(
-        f"{where} must be a declared tensor, or a tuple, list or dict of them, got {part!r} of type {type(part).__name__}."
-    )
+    raise NotATensor(f"{where} must be a declared tensor, or a tuple, list or dict of them, got {shown(part)}.")
 
 
 def _put(part: Any, values: Sequence[Any]) -> Any:

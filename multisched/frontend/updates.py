@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from multisched.arrays import is_number, is_symbolic
-from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError
+from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError, shown
 from multisched.frontend.variables import Variable
 from multisched.graph.infer import promote_number
 from multisched.graph.namespace import recording_namespace
@@ -66,19 +66,14 @@ def reset_variables(name: str = "*", scope: str = "*") -> None:
 
 def checked_variable(variable: Any) -> Variable:
     if not isinstance(variable, Variable):
-        raise NotAVariable(
-            f"Only variables can be updated, got {variable!r} of type {type(variable).__name__}. "
-            "Declare one: ms.Variable(init)."
-        )
+        raise NotAVariable(f"Only variables can be updated, got {shown(variable)}. Declare one: ms.Variable(init).")
     return variable
 
 
 def checked_updates(updates: Any) -> dict[Variable, Tensor]:
     """`updates` as tensors of exactly the shape, dtype and backend of their variables."""
     if not isinstance(updates, Mapping):
-        raise NotAVariable(
-            f"Updates are a dict {{variable: tensor}}, got {updates!r} of type {type(updates).__name__}."
-        )
+        raise NotAVariable(f"Updates are a dict {{variable: tensor}}, got {shown(updates)}.")
     return {checked_variable(v): _checked_update(v, value) for v, value in updates.items()}
 
 

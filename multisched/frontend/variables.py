@@ -7,8 +7,8 @@ import numpy as np
 from multisched.arrays import BITS, Array, dtype_name, is_number, is_symbolic, namespace_of
 from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError
 from multisched.graph.scope import checked_name
-from multisched.graph.tensor import Placeholder as _Placeholder
 from multisched.graph.tensor import Constant, Tensor
+from multisched.graph.tensor import Placeholder as _Placeholder
 from multisched.runtime.convert import Initial, checked, implied_dtype
 from multisched.runtime.protocol import Backend, Cell, StateLock
 from multisched.runtime.registry import get_backend

@@ -82,7 +82,7 @@ def promote(first: str, second: str) -> str:
 def promote_number(dtype: str, number: Any) -> str:
     """The dtype in which an array of `dtype` meets a Python number: its own, unless it cannot hold that kind."""
     kind = "complex" if isinstance(number, complex) else "float" if isinstance(number, float) else "int"
-    if isinstance(number, bool) or kind_of(dtype) in ("float", "complex") and kind != "complex":
+    if isinstance(number, bool) or (kind_of(dtype) in ("float", "complex") and kind != "complex"):
         return dtype
     if kind == "int":
         return dtype if kind_of(dtype) in ("int", "uint") else "int32"

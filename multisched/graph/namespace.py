@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import BITS, dtype_name, is_number, kind_of
-from multisched.errors import BackendMismatch, DTypeError, ShapeError
+from multisched.errors import BackendMismatch, DTypeError, ShapeError, shown
 from multisched.graph import infer
+from multisched.graph.tabled import Operand, binary, reduction, unary
 from multisched.graph.tensor import BackendInfo, Constant, Op, Tensor, common_backend
-
-Operand = Any
-"""A tensor, a Python number, or a concrete array."""
 
 
 class RecordingNamespace:
@@ -44,13 +42,13 @@ class RecordingNamespace:
             return obj if dtype is None else self.astype(obj, dtype)
         array = self._host(obj)
         if dtype is not None:
-            name = self._dtype(dtype)
+            name = self.dtype_named(dtype)
         elif isinstance(obj, np.ndarray | np.generic) or self.backend.owns(obj):
             name = dtype_name(array.dtype)
         else:
             name = {"b": "bool", "i": "int32", "f": "float32", "c": "complex64"}.get(array.dtype.kind, "")
         if name not in BITS:
-            raise DTypeError(f"{obj!r} of type {type(obj).__name__} is no number or array of numbers.")
+            raise DTypeError(f"{shown(obj)} is no number or array of numbers.")
         return self._constant(array, name)
 
     def _constant(self, value: np.ndarray, dtype: str) -> Constant:
@@ -93,7 +91,7 @@ class RecordingNamespace:
     def arange(self, *args: int, dtype: Any = "int32", device: Any = None) -> Tensor:
         return self.asarray(np.arange(*args), dtype=dtype)
 
-    def _dtype(self, dtype: Any) -> str:
+    def dtype_named(self, dtype: Any) -> str:
         name = dtype_name(np.dtype(dtype)) if isinstance(dtype, type) else dtype_name(dtype)
         if name not in BITS:
             raise DTypeError(f"{dtype!r} is no dtype of the array API; expected one of {', '.join(BITS)}.")
@@ -111,21 +109,20 @@ class RecordingNamespace:
             "complex floating": ("complex",),
             "numeric": ("int", "uint", "float", "complex"),
         }
-        return (
-            kind_of(self._dtype(dtype)) in groups[kind] if kind in groups else self._dtype(dtype) == self._dtype(kind)
-        )
+        name = self.dtype_named(dtype)
+        return kind_of(name) in groups[kind] if kind in groups else name == self.dtype_named(kind)
 
     def result_type(self, *operands: Any) -> str:
         dtypes = [x.dtype if isinstance(x, Tensor) else x for x in operands if not is_number(x)]
-        result = self._dtype(dtypes[0])
+        result = self.dtype_named(dtypes[0])
         for dtype in dtypes[1:]:
-            result = infer.promote(result, self._dtype(dtype))
+            result = infer.promote(result, self.dtype_named(dtype))
         for number in filter(is_number, operands):
             result = infer.promote_number(result, number)
         return result
 
     # --- recording
-    def _op(self, fn: str, args: tuple[Any, ...], shape: infer.Shape, dtype: str, **kwargs: Any) -> Tensor:
+    def op(self, fn: str, args: tuple[Any, ...], shape: infer.Shape, dtype: str, **kwargs: Any) -> Tensor:
         common_backend(*args)
         return Op(fn, args, kwargs, tuple(shape), dtype, self.backend)
 
@@ -137,31 +134,31 @@ class RecordingNamespace:
         return [self.asarray(x, dtype=dtype) if is_number(x) else self.astype(x, dtype, copy=False) for x in known]
 
     def astype(self, x: Operand, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
-        x, name = self.asarray(x), self._dtype(dtype)
+        x, name = self.asarray(x), self.dtype_named(dtype)
         if kind_of(x.dtype) == "complex" and kind_of(name) != "complex":
             raise DTypeError(f"astype: {x} is complex, {name} is not; take xp.real, xp.imag or xp.abs.")
         if isinstance(x, Constant) and x.dtype != name:
             return self._constant(x.value, name)
-        return x if x.dtype == name else self._op("astype", (x, name), x.shape, name)
+        return x if x.dtype == name else self.op("astype", (x, name), x.shape, name)
 
     def where(self, condition: Operand, x1: Operand, x2: Operand, /) -> Tensor:
         condition = self.asarray(condition)
         infer.check_kind("where, as its condition,", condition.dtype, "bool")
         x1, x2 = self._together(x1, x2)
         shape = infer.broadcast("where", condition.shape, x1.shape, x2.shape)
-        return self._op("where", (condition, x1, x2), shape, x1.dtype)
+        return self.op("where", (condition, x1, x2), shape, x1.dtype)
 
     def clip(self, x: Operand, /, min: Operand = None, max: Operand = None) -> Tensor:
         x = self.asarray(x)
         infer.check_kind("clip", x.dtype, "int", "uint", "float")
         bounds = [None if b is None else self.astype(b, x.dtype) for b in (min, max)]
         shape = infer.broadcast("clip", x.shape, *(b.shape for b in bounds if b is not None))
-        return self._op("clip", (x, *bounds), shape, x.dtype)
+        return self.op("clip", (x, *bounds), shape, x.dtype)
 
     def matmul(self, x1: Operand, x2: Operand, /) -> Tensor:
         x1, x2 = self._together(x1, x2)
         infer.check_kind("matmul", x1.dtype, "int", "uint", "float", "complex")
-        return self._op("matmul", (x1, x2), infer.matmul(x1.shape, x2.shape), x1.dtype)
+        return self.op("matmul", (x1, x2), infer.matmul(x1.shape, x2.shape), x1.dtype)
 
     # --- shapes
     def reshape(self, x: Operand, /, shape: Any, *, copy: bool | None = None) -> Tensor:
@@ -193,7 +190,7 @@ class RecordingNamespace:
         keys = key if isinstance(key, tuple) else (key,)
         if not all(k is None or k is Ellipsis or isinstance(k, int | np.integer | slice) for k in keys):
             raise ShapeError(
-                f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or is one integer tensor. "
+                f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or an integer tensor. "
                 "For a boolean mask use xp.where, since shapes cannot depend on values."
             )
         return self._view("getitem", x, lambda array, k: array[k], tuple(keys))
@@ -202,12 +199,12 @@ class RecordingNamespace:
         x = self.asarray(x)
         shape = infer.viewed(fn, x.shape, lambda array: view(array, *args, **kwargs))
         args = (shape,) if fn in ("reshape", "broadcast_to") else args  # -1 and the like resolved
-        return self._op(fn, (x, *args), shape, x.dtype, **kwargs)
+        return self.op(fn, (x, *args), shape, x.dtype, **kwargs)
 
     def concat(self, arrays: Sequence[Operand], /, *, axis: int | None = 0) -> Tensor:
         tensors = self._together(*_some("concat", arrays))
         shape = infer.concatenated([t.shape for t in tensors], axis)
-        return self._op("concat", tuple(tensors), shape, tensors[0].dtype, axis=axis)
+        return self.op("concat", tuple(tensors), shape, tensors[0].dtype, axis=axis)
 
     def stack(self, arrays: Sequence[Operand], /, *, axis: int = 0) -> Tensor:
         tensors = self._together(*_some("stack", arrays))
@@ -216,7 +213,7 @@ class RecordingNamespace:
         shape = infer.viewed("stack", tensors[0].shape, lambda a: np.expand_dims(a, axis))
         axis = axis % len(shape)
         shape = (*shape[:axis], len(tensors), *shape[axis + 1 :])
-        return self._op("stack", tuple(tensors), shape, tensors[0].dtype, axis=axis)
+        return self.op("stack", tuple(tensors), shape, tensors[0].dtype, axis=axis)
 
     def take(self, x: Operand, indices: Operand, /, *, axis: int | None = None) -> Tensor:
         x, indices = self.asarray(x), self.asarray(indices)
@@ -227,9 +224,9 @@ class RecordingNamespace:
             )
         (axis,) = infer.axes_of("take", x.shape, 0 if axis is None else axis)
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-        return self._op("take", (x, indices), shape, x.dtype, axis=axis)
+        return self.op("take", (x, indices), shape, x.dtype, axis=axis)
 
-    def _reduce(
+    def reduce(
         self, fn: str, x: Operand, axis: Any, keepdims: bool, cast: str, to: str | None = None, **kwargs: Any
     ) -> Tensor:
         """A reduction of `x`, cast to the dtype `cast`, giving a tensor of dtype `to`."""
@@ -244,93 +241,7 @@ def _some(fn: str, arrays: Sequence[Operand]) -> Sequence[Operand]:
     return arrays
 
 
-# --- the functions that the tables list ------------------------------------------------------------------------------
-_NUMERIC = ("int", "uint", "float", "complex")
-
-
-def _unary(fn: str) -> Callable[..., Tensor]:
-    def method(self: RecordingNamespace, x: Operand, /) -> Tensor:
-        x = self.asarray(x)
-        dtype = x.dtype
-        if fn in infer.UNARY_TO_FLOAT:
-            x = self.astype(x, infer.to_float(x.dtype))
-            dtype = x.dtype
-        elif fn in infer.UNARY_TO_REAL:
-            dtype = infer.to_real(dtype)
-        elif fn in infer.UNARY_TO_BOOL:
-            dtype = "bool"
-        elif fn in infer.UNARY_LOGICAL:
-            infer.check_kind(fn, dtype, "bool")
-        elif fn in infer.UNARY_INTEGER:
-            infer.check_kind(fn, dtype, "bool", "int", "uint")
-        if fn in infer.UNARY_KEEP + infer.UNARY_TO_REAL:
-            infer.check_kind(fn, x.dtype, *_NUMERIC)
-        if fn in ("real", "imag") and kind_of(x.dtype) != "complex":
-            return x if fn == "real" else self.zeros_like(x)
-        return self._op(fn, (x,), x.shape, dtype)
-
-    return method
-
-
-def _binary(fn: str) -> Callable[..., Tensor]:
-    def method(self: RecordingNamespace, x1: Operand, x2: Operand, /) -> Tensor:
-        x1, x2 = self._together(x1, x2)
-        dtype = x1.dtype
-        if fn in infer.BINARY_TO_FLOAT:
-            x1, x2 = (self.astype(x, infer.to_float(dtype)) for x in (x1, x2))
-            dtype = x1.dtype
-        elif fn in infer.BINARY_TO_BOOL:
-            dtype = "bool"
-        elif fn in infer.BINARY_LOGICAL:
-            infer.check_kind(fn, dtype, "bool")
-        elif fn in infer.BINARY_INTEGER:
-            infer.check_kind(fn, dtype, "bool", "int", "uint")
-        else:
-            infer.check_kind(fn, dtype, *_NUMERIC)
-        return self._op(fn, (x1, x2), infer.broadcast(fn, x1.shape, x2.shape), dtype)
-
-    return method
-
-
-def _reduction(fn: str) -> Callable[..., Tensor]:
-    if fn in infer.REDUCE_ADDING:
-
-        def adding(
-            self: RecordingNamespace, x: Operand, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False
-        ) -> Tensor:
-            x = self.asarray(x)
-            name = infer.to_sum(x.dtype, self.backend.default_int) if dtype is None else self._dtype(dtype)
-            return self._reduce(fn, x, axis, keepdims, name, dtype=name)
-
-        return adding
-    if fn in ("std", "var"):
-
-        def spread(
-            self: RecordingNamespace,
-            x: Operand,
-            /,
-            *,
-            axis: Any = None,
-            correction: float = 0.0,
-            keepdims: bool = False,
-        ) -> Tensor:
-            x = self.asarray(x)
-            return self._reduce(fn, x, axis, keepdims, infer.to_float(x.dtype), correction=correction)
-
-        return spread
-
-    def reduction(self: RecordingNamespace, x: Operand, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
-        x = self.asarray(x)
-        if fn in infer.REDUCE_TO_BOOL:
-            return self._reduce(fn, x, axis, keepdims, "bool")
-        if fn in infer.REDUCE_TO_INDEX:
-            return self._reduce(fn, x, axis, keepdims, x.dtype, to=self.backend.default_int)
-        return self._reduce(fn, x, axis, keepdims, infer.to_float(x.dtype) if fn == "mean" else x.dtype)
-
-    return reduction
-
-
-for _names, _make in ((infer.UNARY, _unary), (infer.BINARY, _binary), (infer.REDUCTIONS, _reduction)):
+for _names, _make in ((infer.UNARY, unary), (infer.BINARY, binary), (infer.REDUCTIONS, reduction)):
     for _fn in _names:
         _method = _make(_fn)
         _method.__name__ = _method.__qualname__ = _fn

@@ -28,7 +28,8 @@ def checked_name(name: str) -> str:
 
 class Names:
     """The names taken in one scope. It lives as long as the scope can be entered, so that names never depend on when
-    garbage is collected, and it holds one entry a name, however often that name was asked for."""
+    garbage is collected, and it holds one entry a name, however often that name was asked for.
+    """
 
     def __init__(self, path: str, parent: "Names | None" = None):
         self.path = path
@@ -105,7 +106,8 @@ class _Place(NamedTuple):
     """None is the root of the graph, whichever that is after a reset."""
 
 
-_place: ContextVar[_Place] = ContextVar("multisched_place", default=_Place(Graph("root"), None))
+_root = _Place(Graph("root"), None)
+_place: ContextVar[_Place] = ContextVar("multisched_place", default=_root)
 
 
 def current_graph() -> Graph:

@@ -235,8 +235,8 @@ def common_backend(*values: Any) -> BackendInfo | None:
         if isinstance(value, Tensor):
             if found is not None and value.backend is not found:
                 raise BackendMismatch(
-                    f"Tensors of two backends in one expression: {first} is of backend {found.name!r}, {value} of backend "
-                    f"{value.backend.name!r}. Declare both with the same backend=."
+                    f"Tensors of two backends in one expression: {first} is of backend {found.name!r}, {value} of "
+                    f"backend {value.backend.name!r}. Declare both with the same backend=."
                 )
             if found is None:
                 found, first = value.backend, value

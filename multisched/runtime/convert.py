@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import BITS, Array, dtype_name, is_symbolic, kind_of
-from multisched.errors import MultischedError, TracedInputError
+from multisched.errors import MultischedError, TracedInputError, shown
 from multisched.runtime.protocol import Backend
 
 _RANK = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
@@ -24,15 +24,15 @@ def checked(
 ) -> Any:
     """`value`, an array of this backend or something for NumPy, if it fits `shape` and can be cast to `dtype` safely.
 
-    Casts may narrow within a kind (float64 to float32) or go to a wider one (int to float), never to a narrower kind, and
-    integers must be in range. `what` opens the error: "The input for Placeholder(...)".
+    Casts may narrow within a kind (float64 to float32) or go to a wider one (int to float), never to a narrower kind,
+    and integers must be in range. `what` opens the error: "The input for Placeholder(...)".
     """
     if is_symbolic(value):
         raise type_error(f"{what} is declared and has no value now: {value}. Give an array.")
     if backend.is_traced(value):
         raise TracedInputError(
-            f"{what} is being traced by a compiler, and a variable cannot keep a traced value. Inside jit, scan, vmap or "
-            "grad use the pure form:\n    outputs, state = f.pure(state, *arrays)      with state = f.state at first"
+            f"{what} is being traced by a compiler, and a variable cannot keep a traced value. Inside jit, scan, "
+            "vmap or grad use the pure form, with state = f.state at first:\n    outputs, state = f.pure(state, *arrays)"
         )
     if not backend.owns(value):
         value = _host_array(value, what, type_error)
@@ -52,9 +52,9 @@ def _host_array(value: Any, what: str, type_error: type[MultischedError]) -> np.
     try:
         array = np.asarray(value)
     except Exception as cause:
-        raise type_error(f"{what} must be an array, got {value!r} of type {type(value).__name__}: {cause}") from cause
+        raise type_error(f"{what} must be an array, got {shown(value)}: {cause}") from cause
     if dtype_name(array.dtype) not in BITS:
-        raise type_error(f"{what} must be an array of numbers, got {value!r} of type {type(value).__name__}.")
+        raise type_error(f"{what} must be an array of numbers, got {shown(value)}.")
     return array
 
 

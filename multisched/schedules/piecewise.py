@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import Array, Namespace, Plain, freeze, python_numbers, shape_of, thaw
-from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError
+from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, shown
 from multisched.schedules.schedule import float_dtype, largest_step, schedule
 
 
@@ -24,9 +24,7 @@ def _checked_key(key: Any) -> int:
     if isinstance(key, float | np.floating) and math.isnan(key):
         raise StepKeyError(f"Keys of steps_and_values are steps, non-negative integers, got {key!r}.")
     if isinstance(key, bool | np.bool_) or not isinstance(key, int | np.integer):
-        raise StepKeyTypeError(
-            f"Keys of steps_and_values are steps, non-negative integers, got {key!r} of type {type(key).__name__}."
-        )
+        raise StepKeyTypeError(f"Keys of steps_and_values are steps, non-negative integers, got {shown(key)}.")
     if key < 0:
         raise StepKeyError(f"Keys of steps_and_values are steps, counted from 0, got the negative key {key}.")
     return int(key)
@@ -36,10 +34,7 @@ def _checked(init: Any, steps_and_values: Any) -> dict[str, Any]:
     if isinstance(steps_and_values, Steps):  # from a pickle
         steps_and_values = dict(steps_and_values)
     if not isinstance(steps_and_values, Mapping):
-        raise ScheduleValueError(
-            f"steps_and_values is a dict {{step: value}}, got {steps_and_values!r} of type "
-            f"{type(steps_and_values).__name__}."
-        )
+        raise ScheduleValueError(f"steps_and_values is a dict {{step: value}}, got {shown(steps_and_values)}.")
     init = freeze(init, "init", ScheduleValueError)
     pairs = []
     for key in steps_and_values:

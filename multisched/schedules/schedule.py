@@ -23,7 +23,7 @@ from multisched.arrays import (
     python_numbers,
     shape_of,
 )
-from multisched.errors import ScheduleStepError
+from multisched.errors import ScheduleStepError, shown
 
 P = ParamSpec("P")
 Formula = Callable[..., Any]
@@ -110,8 +110,7 @@ def _checked_step(step: Array, shape: tuple[int, ...]) -> Array:
     dtype = dtype_name(getattr(step, "dtype", type(step)))
     if dtype not in BITS or kind_of(dtype) not in ("int", "uint", "float"):
         raise ScheduleStepError(
-            f"A schedule is a function of a step: an integer or real number, or an array of them, got {step!r} of type "
-            f"{type(step).__name__}."
+            f"A schedule is a function of a step: an integer or real number, or an array of them, got {shown(step)}."
         )
     return step
 

@@ -1,0 +1,87 @@
+"""The CI matrix: `nox` runs the default sessions, `nox -l` lists all of them.
+
+Every session installs the built package into an environment of its own, so that what is tested is what users get.
+"""
+
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = False  # a Python that is not here is skipped, with a word
+nox.options.sessions = ["lint", "types", "minimums", "tests"]
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+GROUPS = PROJECT["dependency-groups"]
+PYTHONS = ["3.11", "3.12", "3.13"]
+TORCH = "torch==2.13.0"  # pinned for tests alone; users choose
+TORCH_PYTHON = "3.11"
+
+BACKENDS = {  # what is installed, and which backends must then be tested
+    "numpy": (["."], "numpy"),
+    "array_api_strict": (["."], "array_api_strict"),
+    "jax": ([".[jax]"], "jax"),
+    "torch": ([TORCH, "."], "torch"),
+    "all": ([TORCH, ".[jax,demo]"], "numpy,jax,torch,array_api_strict"),
+}
+
+
+def run_tests(session, backends, *args):
+    """The tests, and the doctests of the package as installed."""
+    environment = {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"}
+    arguments = ["--pyargs", "tests", "multisched", "README.md", f"--backends={backends}", *args, *session.posargs]
+    session.run("pytest", *arguments, env=environment)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("backend", list(BACKENDS))
+def tests(session, backend):
+    """The test suite, in an environment that has this backend alone, or all of them."""
+    install, tested = BACKENDS[backend]
+    if TORCH in install and session.python != TORCH_PYTHON:
+        session.skip(f"the pinned torch is tested on Python {TORCH_PYTHON}")
+    session.install(*install, *GROUPS["test"])
+    run_tests(session, tested)
+
+
+@nox.session(python=TORCH_PYTHON)
+def minimums(session):
+    """The test suite with the lowest versions that pyproject.toml allows; torch stays at the pin."""
+    project, extras = PROJECT["project"], PROJECT["project"]["optional-dependencies"]
+    required = [*project["dependencies"], *extras["jax"], *GROUPS["test"]]
+    lowest = [requirement.replace(">=", "==") for requirement in required]
+    session.install(TORCH, *lowest)
+    session.install("--no-deps", ".")
+    run_tests(session, "numpy,jax,torch,array_api_strict")
+
+
+@nox.session(python=TORCH_PYTHON)
+def thorough(session):
+    """The property tests with many more examples; not among the default sessions."""
+    install, tested = BACKENDS["all"]
+    session.install(*install, *GROUPS["test"])
+    run_tests(session, tested, "--hypothesis-profile=thorough")
+
+
+@nox.session(python=TORCH_PYTHON)
+def lint(session):
+    """Ruff: rules and format."""
+    session.install(*GROUPS["lint"])
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=TORCH_PYTHON)
+def types(session):
+    """Mypy, strict, over the packages and over a user's script."""
+    session.install(TORCH, ".[jax]", *GROUPS["types"])
+    session.run("mypy")
+
+
+@nox.session(python=TORCH_PYTHON)
+def bench(session):
+    """The benchmarks, side by side with what they are compared with; writes benchmarks/RESULTS.md."""
+    session.install(TORCH, ".[jax]")
+    session.run("python", "benchmarks/run.py", *session.posargs)
