@@ -78,15 +78,16 @@ class TorchBackend(ArrayApiBackend):
 
     def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
         def differentiable(*arrays: Any) -> Any:
-            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arrays):
-                # What backward needs of the state must outlive its being overwritten.
-                arrays = tuple(t if t.requires_grad else t.clone() for t in arrays)
+            for array in arrays:
+                if array.requires_grad and torch.is_grad_enabled():
+                    # What backward needs of the state must outlive its being overwritten.
+                    return run(*(t if t.requires_grad else t.clone() for t in arrays))
             return run(*arrays)
 
         return differentiable
 
     def overwrite(self, cell: Cell, new: Any) -> None:
-        cell.array.copy_(new.detach())
+        cell.array.copy_(new.detach() if new.requires_grad else new)
 
 
 def _from_host(value: Any) -> torch.Tensor:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from multisched.frontend.function import Function
 
 
-def write_call(function: "Function", run: Callable[..., Any], outputs: int) -> Callable[..., tuple[Any, ...]]:
-    """`call(*arrays) -> outputs` for the stateful use of a function, whose program is `run`."""
+def write_call(function: "Function", run: Callable[..., Any], outputs: int) -> Callable[[tuple[Any, ...]], Any]:
+    """`call(arrays) -> outputs` for the stateful use of a function, whose program is `run`; one output comes alone."""
     backend = function.backend
     names: dict[str, Any] = {
         "run": run,
@@ -21,7 +21,7 @@ def write_call(function: "Function", run: Callable[..., Any], outputs: int) -> C
         "convert": function.converted,
         "overwrite": backend.overwrite,
     }
-    lines = ["def call(*arrays):"]
+    lines = ["def call(arrays):"]
     inputs = [f"input_{i}" for i in range(len(function.inputs))]
     lines.append(f"    if len(arrays) != {len(inputs)}: complain(arrays)")
     if inputs:
@@ -44,7 +44,7 @@ def write_call(function: "Function", run: Callable[..., Any], outputs: int) -> C
     lines.append(f"        {targets}run({', '.join(arguments)})")
     if backend.in_place:
         lines += [f"        overwrite(cell_{i}, {name})" for i, name in enumerate(new)]
-    lines.append(f"    return ({', '.join(results)}{',' * (outputs == 1)})")
+    lines.append(f"    return {', '.join(results) or '()'}")
     exec(compile("\n".join(lines) + "\n", "<multisched call>", "exec"), names)
-    call: Callable[..., tuple[Any, ...]] = names["call"]
+    call: Callable[[tuple[Any, ...]], Any] = names["call"]
     return call

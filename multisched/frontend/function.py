@@ -19,7 +19,7 @@ from multisched.frontend.structure import flatten
 from multisched.frontend.updates import checked_updates
 from multisched.frontend.variables import Variable
 from multisched.graph.program import Program
-from multisched.graph.tensor import Placeholder, common_backend
+from multisched.graph.tensor import Placeholder, Tensor, common_backend
 from multisched.runtime.convert import checked
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
@@ -34,6 +34,7 @@ class Function:
     def __init__(self, inputs: tuple[Any, ...], outputs: Any, updates: Any, jit: bool):
         self.inputs = _checked_inputs(inputs)
         tensors, self._rebuild = flatten(outputs)
+        self._single, self._plain = len(tensors) == 1, isinstance(outputs, Tensor)
         changes = checked_updates({} if updates is None else updates)
         found: Any = common_backend(*self.inputs, *tensors, *changes)
         self.backend: Backend = get_backend() if found is None else found
@@ -67,10 +68,11 @@ class Function:
         Inputs are cast within their kind; other misfits raise `MissingInput`, `ExtraInput`, `InputShapeError`,
         `InputTypeError` or `TracedInputError`, with every variable as it was.
         """
-        outputs = self._call(*arrays)
-        if device_get:
-            outputs = tuple(self.backend.to_numpy(output) for output in outputs)
-        return self._rebuild(outputs)
+        outputs = self._call(arrays)
+        if self._plain and not device_get:
+            return outputs
+        values = (outputs,) if self._single else outputs
+        return self._rebuild([self.backend.to_numpy(v) for v in values] if device_get else values)
 
     def converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
         if pure and self.backend.is_traced(value):

@@ -1,0 +1,38 @@
+"""All benchmarks, in one run; writes benchmarks/RESULTS.md.
+
+    python benchmarks/run.py
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import documented
+import import_time
+
+PACKAGES = ("multisched", "numpy", "jax", "torch", "array-api-compat")
+
+
+def main() -> None:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    processor = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    text = "\n\n".join(
+        [
+            "# Results of the benchmarks",
+            "Written by `nox -s bench`. Medians of interleaved rounds in one run; only the ratios carry over to another "
+            "machine.",
+            f"{datetime.date.today()}, {processor}; {versions}.",
+            "## One call of a documented function, beside the same thing by hand\n\n`python benchmarks/documented.py`",
+            documented.report(["numpy", "jax", "torch"]),
+            "## Time of `import multisched` beyond `import numpy`\n\n`python benchmarks/import_time.py`",
+            import_time.report(),
+        ]
+    )
+    Path(__file__).with_name("RESULTS.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
