@@ -1,6 +1,6 @@
 """One call of each documented example's function, beside the same thing written by hand in that framework.
 
-    python benchmarks/documented.py [numpy] [jax] [torch]
+python benchmarks/documented.py [numpy] [jax] [torch]
 """
 
 import sys
@@ -105,10 +105,15 @@ def rows(backends: list[str]) -> Iterator[Row]:
 
 
 def report(backends: list[str]) -> str:
-    lines = ["| backend | example | by hand, us | declared, us | ratio | aim |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| backend | example | by hand, us | declared, us | ratio | aim |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for backend, example, ours, theirs, aim in rows(backends):
         wanted = "" if aim is None else f"at most {aim}"
-        lines.append(f"| {backend} | {example} | {theirs * 1e6:.2f} | {ours * 1e6:.2f} | {ours / theirs:.2f} | {wanted} |")
+        lines.append(
+            f"| {backend} | {example} | {theirs * 1e6:.2f} | {ours * 1e6:.2f} | {ours / theirs:.2f} | {wanted} |"
+        )
     return "\n".join(lines)
 
 

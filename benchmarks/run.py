@@ -1,6 +1,6 @@
 """All benchmarks, in one run; writes benchmarks/RESULTS.md.
 
-    python benchmarks/run.py
+python benchmarks/run.py
 """
 
 import datetime
