@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 import multisched as ms
+from multisched.arrays import Namespace
 
 EXAMPLES = {
     "PiecewiseConstant": """\
@@ -48,7 +49,7 @@ DECAY = 0.99
 
 # --- the documented examples -----------------------------------------------------------------------------------------
 def transcript(source: str, backend: Any = None) -> Iterator[str]:
-    """Run `source` on a backend, in a graph of its own, and yield the lines of a console: statements, what they print."""
+    """Run `source` on a backend, in a graph of its own, and yield what a console shows: statements, and what they print."""
     printed: list[str] = []
     names: dict[str, Any] = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
     with ms.use_backend(backend), ms.Graph("example"), _same_random_numbers_afterwards():
@@ -122,9 +123,9 @@ class Classifier(NamedTuple):
     """`evaluate(images, labels) -> (accuracy of the last weights, accuracy of the averaged ones)`; changes nothing."""
 
 
-def rate_schedule(steps: int) -> dict[int, float]:
-    """Large steps for half of the training, then smaller ones, then small ones: what `PiecewiseConstant` takes."""
-    return {0: 3.0, steps // 2: 0.5, 3 * steps // 4: 0.1}
+def learning_rate(steps: int) -> tuple[float, dict[int, float]]:
+    """What `PiecewiseConstant` takes: bold for half of the training, so that averaging matters, then careful."""
+    return 3.0, {steps // 2: 0.5, 3 * steps // 4: 0.1}
 
 
 def declare_classifier(steps: int) -> Classifier:
@@ -132,7 +133,7 @@ def declare_classifier(steps: int) -> Classifier:
     images, labels = ms.Placeholder((BATCH, 64), name="images"), ms.Placeholder((BATCH,), "int32", name="labels")
     W = ms.Variable(np.zeros((64, 10), np.float32), name="W")  # noqa: N806  # as in images @ W + b
     b = ms.Variable(np.zeros(10, np.float32), name="b")
-    lr = ms.PiecewiseConstant(0.0, rate_schedule(steps))
+    lr = ms.PiecewiseConstant(*learning_rate(steps))
     loss, gradient_W, gradient_b = _loss_and_gradients(images, labels, W, b)  # noqa: N806
     new_W, new_b = W - lr * gradient_W, b - lr * gradient_b  # noqa: N806
     # The average is of the new weights, not of the variables. Outputs and updates are computed from the state before
@@ -140,15 +141,13 @@ def declare_classifier(steps: int) -> Classifier:
     # holds before anything was learnt. This way fixed_ema, after a call, is of exactly the weights learnt so far.
     _, averaged_W = ms.ExponentialMovingAverage(new_W, DECAY, decay_min=True)  # noqa: N806
     _, averaged_b = ms.ExponentialMovingAverage(new_b, DECAY, decay_min=True)
-    train = ms.function(
-        images, labels, outputs=(loss, lr), updates={W: new_W, b: new_b, **ms.get_updates()}
-    )
+    train = ms.function(images, labels, outputs=(loss, lr), updates={W: new_W, b: new_b, **ms.get_updates()})
     return Classifier(W, b, train, _declare_evaluation([(W, b), (averaged_W, averaged_b)]))
 
 
 def _loss_and_gradients(images: ms.Tensor, labels: ms.Tensor, W: ms.Tensor, b: ms.Tensor) -> tuple[Any, Any, Any]:  # noqa: N803
     """The mean cross-entropy of a batch, and its gradients in W and b, by hand."""
-    xp = images.__array_namespace__()
+    xp: Namespace = images.__array_namespace__()
     one_hot = xp.astype(labels[:, None] == xp.arange(10), xp.float32)
     scores = images @ W + b
     shifted = scores - xp.max(scores, axis=1, keepdims=True)  # so that exp cannot overflow
@@ -162,7 +161,7 @@ def _declare_evaluation(models: list[tuple[Any, Any]]) -> ms.Function:
     """The accuracies of several weights on the test images. It is given no updates, so it changes nothing."""
     images = ms.Placeholder((TEST_IMAGES, 64), name="test_images")
     labels = ms.Placeholder((TEST_IMAGES,), "int32", name="test_labels")
-    xp = images.__array_namespace__()
+    xp: Namespace = images.__array_namespace__()
     right = [xp.argmax(images @ W + b, axis=1) == labels for W, b in models]
     return ms.function(images, labels, outputs=[xp.mean(xp.astype(r, xp.float32)) for r in right])
 

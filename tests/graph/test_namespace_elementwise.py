@@ -1,0 +1,25 @@
+"""Elementwise functions of declared tensors are those of arrays."""
+
+import pytest
+from helpers_ops import ELEMENTWISE, check, examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multisched.graph import infer
+
+
+@pytest.mark.parametrize("name", sorted(ELEMENTWISE))
+def test_declared_as_computed(name, backend):
+    """Shape, dtype and values of an elementwise function are those that it has on the backend's own arrays."""
+
+    @examples(backend)
+    @given(st.data())
+    def agrees(data):
+        check(ELEMENTWISE[name], backend, data)
+
+    agrees()
+
+
+def test_every_function_is_in_the_table():
+    """The table of tests and the tables of the library name the same elementwise functions."""
+    assert set(ELEMENTWISE) == {*infer.UNARY, *infer.BINARY}
