@@ -12,8 +12,11 @@ from multisched.errors import (
     MissingInput,
     NotATensor,
     StateError,
+    UpdateShapeError,
+    UpdateTypeError,
     shown,
 )
+from multisched.errors import MultischedError as Error
 from multisched.frontend.call import write_call
 from multisched.frontend.structure import flatten
 from multisched.frontend.updates import checked_updates
@@ -75,22 +78,24 @@ class Function:
         return self._rebuild([self.backend.to_numpy(v) for v in values] if device_get else values)
 
     def converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
-        if pure and self.backend.is_traced(value):
-            if tuple(value.shape) != placeholder.shape:
-                raise InputShapeError(
-                    f"The input for {placeholder} must have the shape {placeholder.shape}, got {tuple(value.shape)}."
-                )
-            return self.backend.as_input(value, placeholder.dtype, None)
+        return self._taken(placeholder, value, f"The input for {placeholder}", InputShapeError, InputTypeError, pure)
+
+    def _taken(
+        self, tensor: Tensor, value: Any, what: str, shape_error: type[Error], type_error: type[Error], pure: bool
+    ) -> Array:
+        """`value` where the program expects `tensor`; `pure` says that it may be traced."""
+        traced = pure and self.backend.is_traced(value)
         value = checked(
             self.backend,
             value,
-            placeholder.shape,
-            placeholder.dtype,
-            what=f"The input for {placeholder}",
-            shape_error=InputShapeError,
-            type_error=InputTypeError,
+            tensor.shape,
+            tensor.dtype,
+            what=what,
+            shape_error=shape_error,
+            type_error=type_error,
+            traced=traced,
         )
-        return self.backend.as_input(value, placeholder.dtype, self._device)
+        return self.backend.as_input(value, tensor.dtype, None if traced else self._device)
 
     def complain_of_count(self, arrays: tuple[Any, ...]) -> None:
         given, expected = len(arrays), len(self.inputs)
@@ -137,16 +142,22 @@ class Function:
         if len(arrays) != len(self.inputs):
             self.complain_of_count(arrays)
         inputs = [self.converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
-        results = self._pure(*(state[v.path] for v in (*self.updated, *self.read)), *inputs)
+        before = {
+            path: self._taken(v, state[path], f"The state of {v}", UpdateShapeError, UpdateTypeError, True)
+            for path, v in paths.items()
+        }
+        results = self._pure(*(before[v.path] for v in (*self.updated, *self.read)), *inputs)
         outputs = results[: len(self._program.outputs)]
-        new = results[len(outputs) :]
-        after = {**state, **{v.path: value for v, value in zip(self.updated, new, strict=True)}}
-        if backend.in_place:  # the program left it to a write to part the new values from the rest
-            after = {path: backend.copy(value) for path, value in after.items()}
-        return self._rebuild(outputs), {path: backend.stop_gradient(after[path]) for path in paths}
+        after = before | {v.path: new for v, new in zip(self.updated, results[len(outputs) :], strict=True)}
+        # In place, the program leaves it to the write to part the new values from the rest.
+        apart = set() if backend.in_place else {v.path for v in self.updated}
+        after = {path: after[path] if path in apart else backend.copy(after[path]) for path in paths}
+        return self._rebuild(outputs), {path: backend.stop_gradient(value) for path, value in after.items()}
 
     def _matched(self, state: Mapping[str, Any]) -> dict[str, Variable]:
         paths = self._paths
+        if not isinstance(state, Mapping):
+            raise StateError(f"The state of {self!r} is a dict {{path: array}}, got {shown(state)}.")
         if set(state) != set(paths):
             missing, extra = sorted(set(paths) - set(state)), sorted(set(state) - set(paths))
             raise StateError(f"This state is not of {self!r}: missing {missing}, unexpected {extra}.")

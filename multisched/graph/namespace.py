@@ -193,7 +193,9 @@ class RecordingNamespace:
                 f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or an integer tensor. "
                 "For a boolean mask use xp.where, since shapes cannot depend on values."
             )
-        return self._view("getitem", x, lambda array, k: array[k], tuple(keys))
+        keys, reversed_axes = _forwards(x.shape, tuple(keys))
+        view = self._view("getitem", x, lambda array, k: array[k], keys)
+        return self.op("flip", (view,), view.shape, x.dtype, axis=reversed_axes) if reversed_axes else view
 
     def _view(self, fn: str, x: Operand, view: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         x = self.asarray(x)
@@ -233,6 +235,23 @@ class RecordingNamespace:
         x = self.astype(x, cast)
         shape = infer.reduced(fn, x.shape, axis, keepdims)
         return Op(fn, (x,), {"axis": axis, "keepdims": keepdims, **kwargs}, shape, to or cast, self.backend)
+
+
+def _forwards(shape: infer.Shape, keys: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """`keys` with slices that step forwards only, as torch has them, and the axes of the result to be reversed."""
+    plain, at, axis, flipped = list(keys), 0, 0, []
+    for i, key in enumerate(keys):
+        if key is Ellipsis:
+            skipped = len(shape) - sum(k is not None and k is not Ellipsis for k in keys)
+            at, axis = at + skipped, axis + skipped
+            continue
+        if isinstance(key, slice) and key.step is not None and key.step < 0 and at < len(shape):
+            steps = range(shape[at])[key]
+            plain[i] = slice(steps[-1], steps[0] + 1, -key.step) if steps else slice(0, 0)
+            flipped.append(axis)
+        at += key is not None
+        axis += key is None or isinstance(key, slice)
+    return tuple(plain), tuple(flipped)
 
 
 def _some(fn: str, arrays: Sequence[Operand]) -> Sequence[Operand]:

@@ -21,15 +21,16 @@ def checked(
     what: str,
     shape_error: type[MultischedError],
     type_error: type[MultischedError],
+    traced: bool = False,
 ) -> Any:
     """`value`, an array of this backend or something for NumPy, if it fits `shape` and can be cast to `dtype` safely.
 
     Casts may narrow within a kind (float64 to float32) or go to a wider one (int to float), never to a narrower kind,
-    and integers must be in range. `what` opens the error: "The input for Placeholder(...)".
+    and integers must be in range (those of a traced value are not known). `what` opens the error: "The input for Placeholder(...)".
     """
     if is_symbolic(value):
         raise type_error(f"{what} is declared and has no value now: {value}. Give an array.")
-    if backend.is_traced(value):
+    if not traced and backend.is_traced(value):
         raise TracedInputError(
             f"{what} is being traced by a compiler, and a variable cannot keep a traced value. Inside jit, scan, "
             "vmap or grad use the pure form, with state = f.state at first:\n    outputs, state = f.pure(state, *arrays)"
@@ -41,11 +42,15 @@ def checked(
     given = dtype_name(value.dtype)
     if given not in BITS or _RANK[kind_of(given)] > _RANK[kind_of(dtype)]:
         raise type_error(f"{what} must be of dtype {dtype} or one that casts to it without loss of kind, got {given}.")
-    if isinstance(value, np.ndarray) and kind_of(dtype) in ("int", "uint") and value.size and given != dtype:
-        limits = np.iinfo(dtype)
-        if value.min() < limits.min or value.max() > limits.max:
-            raise type_error(f"{what} has values out of the range of {dtype}: {value.min()} to {value.max()}.")
+    if kind_of(dtype) in ("int", "uint") and not traced and not np.can_cast(given, dtype):
+        _check_range(value if isinstance(value, np.ndarray) else backend.to_numpy(value), dtype, what, type_error)
     return value
+
+
+def _check_range(value: np.ndarray, dtype: str, what: str, type_error: type[MultischedError]) -> None:
+    limits = np.iinfo(dtype)
+    if value.size and (value.min() < limits.min or value.max() > limits.max):
+        raise type_error(f"{what} has values out of the range of {dtype}: {value.min()} to {value.max()}.")
 
 
 def _host_array(value: Any, what: str, type_error: type[MultischedError]) -> np.ndarray:
@@ -55,7 +60,7 @@ def _host_array(value: Any, what: str, type_error: type[MultischedError]) -> np.
         raise type_error(f"{what} must be an array, got {shown(value)}: {cause}") from cause
     if dtype_name(array.dtype) not in BITS:
         raise type_error(f"{what} must be an array of numbers, got {shown(value)}.")
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def implied_dtype(backend: Backend, value: Any) -> str:
