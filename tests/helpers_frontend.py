@@ -3,7 +3,6 @@
 from contextlib import contextmanager, suppress
 
 import pytest
-
 from helpers import to_numpy
 
 

@@ -26,14 +26,16 @@ def checked(
     """`value`, an array of this backend or something for NumPy, if it fits `shape` and can be cast to `dtype` safely.
 
     Casts may narrow within a kind (float64 to float32) or go to a wider one (int to float), never to a narrower kind,
-    and integers must be in range (those of a traced value are not known). `what` opens the error: "The input for Placeholder(...)".
+    and integers must be in range (those of a traced value are not known). `what` opens the error: "The input for
+    Placeholder(...)".
     """
     if is_symbolic(value):
         raise type_error(f"{what} is declared and has no value now: {value}. Give an array.")
     if not traced and backend.is_traced(value):
         raise TracedInputError(
             f"{what} is being traced by a compiler, and a variable cannot keep a traced value. Inside jit, scan, "
-            "vmap or grad use the pure form, with state = f.state at first:\n    outputs, state = f.pure(state, *arrays)"
+            "vmap or grad use the pure form, with state = f.state at first:\n"
+            "    outputs, state = f.pure(state, *arrays)"
         )
     if not backend.owns(value):
         value = _host_array(value, what, type_error)

@@ -4,10 +4,10 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-
-import multisched as ms
 from helpers import make, to_numpy
 from helpers_frontend import overwrite, raises
+
+import multisched as ms
 from multisched import errors
 
 Pair = namedtuple("Pair", "first second")

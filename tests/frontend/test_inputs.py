@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-import multisched as ms
 from helpers import make, to_numpy
 from helpers_frontend import raises
+
+import multisched as ms
 from multisched import errors
 
 ACCEPTED = {

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import EmaReference, make, to_numpy
+from helpers_frontend import host, overwrite, raises
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import multisched as ms
-from helpers import EmaReference, make, to_numpy
-from helpers_frontend import host, overwrite, raises
 from multisched import errors
 
 # Sums and halves of these are exact in float32 for as long as the streams here: equality must be to the bit, even
@@ -160,7 +160,7 @@ WRONG_ENTRIES = {
 @pytest.mark.parametrize("of_the_backend", [False, True])
 @pytest.mark.parametrize(("path", "entry", "error", "words"), WRONG_ENTRIES.values(), ids=WRONG_ENTRIES)
 def test_a_wrong_entry_is_an_error(backend, path, entry, error, words, of_the_backend):
-    """An entry of another shape or kind names its variable and what was expected, and changes none, pure or assigned."""
+    """An entry of another shape or kind names its variable and what was expected; none changes, pure or assigned."""
     n, w = ms.Variable(3, name="n"), ms.Variable([1.0, 2.0], name="w")
     f = ms.function(outputs=w, updates={n: n + 1})
     before = host(f.state, backend)
