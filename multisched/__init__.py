@@ -5,7 +5,7 @@ state, which lives on a backend and changes (`PiecewiseConstant`, `Variable`). `
 """
 
 from multisched import errors
-from multisched.averages import EmaState, SmaState, Statistic, ema, sma
+from multisched.averages import EmaState, SmaState, Statistic, SwaState, ema, sma, swa
 from multisched.frontend.checkpoint import load_variables, save_variables
 from multisched.frontend.declare import (
     Declared,
@@ -27,7 +27,7 @@ from multisched.frontend.variables import Placeholder, Variable
 from multisched.graph.scope import Graph, Scope, current_graph, current_scope
 from multisched.graph.tensor import Tensor
 from multisched.runtime.registry import available_backends, get_backend, use_backend
-from multisched.schedules import Schedule, piecewise_constant, schedule
+from multisched.schedules import Schedule, maximum, minimum, piecewise_constant, schedule
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "SimpleMovingAverage",
     "SmaState",
     "Statistic",
+    "SwaState",
     "Tensor",
     "Variable",
     "add_updates",
@@ -60,10 +61,13 @@ __all__ = [
     "get_updates",
     "get_variables",
     "load_variables",
+    "maximum",
+    "minimum",
     "piecewise_constant",
     "reset_variables",
     "save_variables",
     "schedule",
     "sma",
+    "swa",
     "use_backend",
 ]

@@ -1,10 +1,9 @@
 """What rules need to know of arrays, whatever framework made them.
 
 Rules are plain array API code. This file finds the namespace of their arguments without importing any framework,
-holds the namespace for bare Python numbers, names dtypes by strings, and freezes array arguments into plain data.
+names dtypes by strings, and freezes array arguments into plain data.
 """
 
-import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -71,12 +70,12 @@ _modules: dict[type, ModuleType] = {}
 
 
 def namespace_of(*values: Array) -> Namespace:
-    """The one array API namespace of `values`; for Python numbers alone, `python_numbers`.
+    """The one array API namespace of `values`, of which at least one is an array.
 
     Raises `BackendMismatch` when arrays of two namespaces meet.
 
-    >>> namespace_of(1.5, 2)
-    python_numbers
+    >>> namespace_of(1.5, np.ones(2)).__name__
+    'array_api_compat.numpy'
     """
     found = None
     for value in values:
@@ -89,7 +88,7 @@ def namespace_of(*values: Array) -> Namespace:
                 "Convert one of them first; numbers are only the same where all of them live on one backend."
             )
         found = xp
-    return python_numbers if found is None else found
+    return found
 
 
 def _find_namespace(value: Array) -> Namespace:
@@ -103,12 +102,8 @@ StopGradient: TypeAlias = Callable[[Array], Array]
 _stop_gradients: dict[str, StopGradient] = {}
 
 
-def _identity(array: Array) -> Array:
-    return array
-
-
 def _no_backend(xp: Namespace) -> StopGradient:
-    return _identity
+    return lambda array: array
 
 
 find_stop_gradient: Callable[[Namespace], StopGradient] = _no_backend
@@ -123,27 +118,19 @@ def stop_gradient(xp: Namespace, array: Array) -> Array:
     return _stop_gradients[name](array)
 
 
-class PythonNumbers:
-    """The array API on bare Python numbers, in double precision: what makes `lr(5)` a float.
-
-    Only what schedules use. It is a class so that it can be told apart, compared and printed.
-    """
-
-    __name__ = "python_numbers"
-    pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
-    exp, log, sqrt, cos, sin, tanh = math.exp, math.log, math.sqrt, math.cos, math.sin, math.tanh
-    floor, ceil, abs = math.floor, math.ceil, abs
-    maximum, minimum = max, min
-
-    @staticmethod
-    def where(condition: bool, x1: float, x2: float) -> float:
-        return x1 if condition else x2
-
-    def __repr__(self) -> str:
-        return self.__name__
+find_frameworks: Callable[[], None] = lambda: None  # noqa: E731
+"""Set by the registry of backends too: calls `known_framework` for the frameworks that have been imported by now."""
 
 
-python_numbers = PythonNumbers()
+def notice_frameworks() -> None:
+    """Look up now what is known of imported frameworks, not while a compiler traces a rule: it could not follow."""
+    find_frameworks()
+
+
+def known_framework(array_type: type, xp: ModuleType, stop: StopGradient) -> None:
+    """Remember the namespace of a type of arrays, and how its framework stops gradients."""
+    _modules[array_type] = xp
+    _stop_gradients[xp.__name__] = stop
 
 
 # --- arrays as plain data --------------------------------------------------------------------------------------------
@@ -228,15 +215,23 @@ def _not_plain(value: Any, what: str, real: bool) -> str:
     return f"{what} must be a {kind} or an array of them that is known now, got {shown(value)}."
 
 
-def shape_of(value: Plain) -> tuple[int, ...]:
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a frozen argument, or of the values of a schedule."""
     return () if isinstance(value, int | float | complex) else value.shape
 
 
 def thaw(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
     """A frozen argument where it is used: a Python number as it is, an array in `xp`, beside `like`."""
-    if isinstance(value, FrozenArray):
-        device = getattr(like, "device", None)
-        return xp.asarray(value.array.copy(), dtype=dtype, **({} if device is None else {"device": device}))
+    return value if isinstance(value, int | float | complex) else beside(xp, value, dtype, like)
+
+
+def beside(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
+    """A frozen argument as an array in `xp`, of a dtype, on the device of `like`."""
     if isinstance(value, Symbol):
         return xp.astype(value.tensor, dtype)
-    return value
+    device = getattr(like, "device", None)
+    if device is None or hasattr(device, "device_set"):  # traced, or over many devices
+        where = {}
+    else:
+        where = {"device": device}
+    return xp.asarray(value.array.copy() if isinstance(value, FrozenArray) else value, dtype=dtype, **where)

@@ -44,6 +44,10 @@ class DecayError(RuleError):
     """`alpha` is outside [0, 1], or not a number."""
 
 
+class TimeStepError(MultischedError, ValueError):
+    """`dt` is no time since the value before: it is negative, NaN, or no real scalar."""
+
+
 class WindowError(RuleError):
     """The window of a moving average is not an integer of at least 1."""
 

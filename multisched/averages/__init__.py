@@ -2,6 +2,7 @@
 
 from multisched.averages.ema import Ema, EmaState, ema
 from multisched.averages.statistic import Statistic
+from multisched.averages.uniform import Swa, SwaState, swa
 from multisched.averages.window import Sma, SmaState, sma
 
-__all__ = ["Ema", "EmaState", "Sma", "SmaState", "Statistic", "ema", "sma"]
+__all__ = ["Ema", "EmaState", "Sma", "SmaState", "Statistic", "Swa", "SwaState", "ema", "sma", "swa"]

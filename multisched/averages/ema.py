@@ -1,13 +1,27 @@
 """The exponential moving average."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from multisched.arrays import Array, FrozenArray, Namespace, Plain, Symbol, freeze, shape_of, thaw
+from multisched.arrays import (
+    BITS,
+    Array,
+    FrozenArray,
+    Namespace,
+    Plain,
+    Symbol,
+    dtype_name,
+    freeze,
+    kind_of,
+    shape_of,
+    thaw,
+)
+from multisched.averages.decay import decay_of
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
-from multisched.errors import DecayError, InitShapeError
+from multisched.errors import DecayError, InitShapeError, TimeStepError, shown
 from multisched.schedules import Schedule
 
 
@@ -50,7 +64,7 @@ class Ema(Statistic):
             )
         real, shaped = real_dtype(xp, zeros), isinstance(self.alpha, FrozenArray | Symbol)
         if shaped:
-            _check_alpha_shape(shape_of(self.alpha), shape)  # type: ignore[arg-type]
+            _check_alpha_shape(shape_of(self.alpha), shape)
         counting = self.decay_min or isinstance(self.alpha, Schedule)
         weight = xp.zeros_like(zeros, dtype=real) if shaped else scalar_like(xp, zeros, 0, real)
         return EmaState(
@@ -60,14 +74,32 @@ class Ema(Statistic):
             weight=weight if self.debias else (),
         )
 
-    def _advance(self, xp: Namespace, state: EmaState, value: Array) -> tuple[EmaState, Array]:
+    def step(
+        self, state: EmaState, value: Array, where: Array | None = None, dt: Array | None = None
+    ) -> tuple[EmaState, Array]:
+        """One update: `(new state, average including value)`.
+
+        `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
+        output is the average so far.
+
+        `dt`, a non-negative scalar, traced or not: the time since the value before, for unevenly spaced values. The old
+        average then has the weight `alpha ** dt`: alpha is the decay in one unit of time, and `halflife` and its like
+        are times. With `debias` every value has the same weight when it is new, whenever it comes. Raises
+        `TimeStepError` for a number that is negative or NaN, and for no scalar.
+        """
+        return self._step(state, value, where, dt=None if dt is None else _checked_time(dt))
+
+    def _advance(self, xp: Namespace, state: EmaState, value: Array, dt: Array | None = None) -> tuple[EmaState, Array]:
         share, weight = self._gain(xp, state), state.weight
+        faded = share if dt is None else _over_time(xp, share, dt, real_dtype(xp, state.mean))
         if self.debias:
             # The weights (1 - alpha(s)) * alpha(s+1) * ... * alpha(t) of all values so far sum to `weight`; the share
             # of the latest is its own over this sum. With no weight at all (alpha of 1), the latest value stands.
-            weight = weight + share * (1 - weight)
+            weight = weight + share * (1 - weight) if dt is None else weight - faded * weight + share
             none, one = weight == 0, xp.ones_like(weight)
             share = xp.where(none, one, share / xp.where(none, one, weight))
+        else:
+            share = faded
         mean = xp.where(state.first_step, self._first(xp, value), state.mean + share * (value - state.mean))
         count = () if isinstance(state.count, tuple) else counted(xp, state.count)
         return EmaState(mean, xp.zeros_like(state.first_step), count, weight), mean
@@ -77,6 +109,8 @@ class Ema(Statistic):
         dtype = real_dtype(xp, state.mean)
         if isinstance(self.alpha, Schedule):
             gain = 1 - xp.astype(self.alpha(state.count), dtype)
+        elif isinstance(self.alpha, FrozenArray):  # in double precision: 1 - alpha of a small number has few digits
+            gain = thaw(xp, FrozenArray(1 - self.alpha.array), dtype, like=state.mean)
         else:
             gain = 1 - thaw(xp, self.alpha, dtype, like=state.mean)
         if self.decay_min:
@@ -99,7 +133,17 @@ class Ema(Statistic):
         return xp.where(state.first_step, first, state.mean)
 
 
-def ema(alpha: Any, init: Any = None, decay_min: bool = False, debias: bool = False) -> Ema:
+def ema(
+    alpha: Any = None,
+    init: Any = None,
+    decay_min: bool = False,
+    debias: bool = False,
+    *,
+    halflife: Any = None,
+    span: Any = None,
+    com: Any = None,
+    tau: Any = None,
+) -> Ema:
     """The exponential moving average, with `alpha` the weight of the old value.
 
         v(0) = value(0), or init if given
@@ -119,15 +163,21 @@ def ema(alpha: Any, init: Any = None, decay_min: bool = False, debias: bool = Fa
     debias:
         Start from no weight instead of from the first value: the average is divided by the weight accumulated so far,
         exactly, under any changing alpha. `init` then only stands for the average before the first update.
+    halflife, span, com, tau:
+        Instead of alpha, exactly one of: the updates after which a value has half its weight, `alpha = 2 ** (-1 /
+        halflife)`; the window of a simple average of the same mean age, `alpha = (span - 1) / (span + 1)`; this mean
+        age itself, the centre of mass, `alpha = com / (1 + com)`; the updates after which the weight is 1 / e of what it
+        was, `alpha = exp(-1 / tau)`. Numbers or arrays, in updates, or in units of `dt` where steps are given that.
 
     Raises
     ------
     DecayError:
-        `alpha` is outside [0, 1], NaN, or no number.
+        `alpha` is outside [0, 1], NaN, or no number; none or several of the parameters are given, or one out of range.
     InitShapeError:
         At `rule.init(value)`: `init` is of another shape than the value.
 
-    Source: `symjax.nn.schedules.ExponentialMovingAverage`.
+    Sources: `symjax.nn.schedules.ExponentialMovingAverage`; `pandas.Series.ewm` for `halflife`, `span` and `com`, whose
+    `adjust=True` is `debias=True`.
 
     >>> import numpy as np
     >>> rule = ema(0.9)
@@ -138,12 +188,17 @@ def ema(alpha: Any, init: Any = None, decay_min: bool = False, debias: bool = Fa
     [1. 1.]
     [1.1 1.1]
     [1.29 1.29]
+
+    With times: after two half-lives the old average has a quarter of the weight.
+
+    >>> rule = ema(halflife=3)
+    >>> state, _ = rule.step(rule.init(np.float64(0)), np.float64(8))
+    >>> state, average = rule.step(state, np.float64(0), dt=6)
+    >>> round(float(average), 12)
+    2.0
     """
-    if not isinstance(alpha, Schedule):
-        alpha = freeze(alpha, "alpha", DecayError, symbolic=True)
-        values = alpha.array if isinstance(alpha, FrozenArray) else alpha
-        if not isinstance(alpha, Symbol) and not (np.all(values >= 0) and np.all(values <= 1)):
-            raise DecayError(f"alpha is the weight of the old value, in [0, 1], got {alpha!r}.")
+    scales = {"halflife": halflife, "span": span, "com": com, "tau": tau}
+    alpha = decay_of(alpha, **scales)
     start = None if init is None else freeze(init, "init", real=False, symbolic=True)
     return Ema(alpha, start, bool(decay_min), bool(debias))
 
@@ -155,3 +210,30 @@ def _check_alpha_shape(alpha: tuple[int, ...], value: tuple[int, ...]) -> None:
         fits = False
     if not fits:
         raise DecayError(f"alpha must be a number or broadcast to the shape of the value, {value}, got shape {alpha}.")
+
+
+def _checked_time(dt: Any) -> Any:
+    if isinstance(dt, int | float | np.floating | np.integer) and not isinstance(dt, bool):
+        if not dt >= 0:
+            raise TimeStepError(f"dt is the time since the value before, at least 0, got {dt!r}.")
+        return float(dt)
+    dtype = dtype_name(getattr(dt, "dtype", type(dt)))
+    if dtype not in BITS or kind_of(dtype) not in ("int", "uint", "float") or tuple(dt.shape) != ():
+        raise TimeStepError(f"dt is the time since the value before, a real scalar, got {shown(dt)}.")
+    return dt
+
+
+def _over_time(xp: Namespace, gain: Any, dt: Any, dtype: Any) -> Any:
+    """`1 - (1 - gain) ** dt`, to the last digits of a gain close to 0."""
+    if isinstance(gain, int | float):
+        rate = math.log1p(-gain) if gain < 1 else -_ENDLESS
+        if isinstance(dt, float):
+            return -math.expm1(rate * dt)
+    else:
+        whole = gain >= 1
+        rate = xp.where(whole, xp.full_like(gain, -_ENDLESS), xp.log1p(xp.where(whole, xp.zeros_like(gain), -gain)))
+    return -xp.expm1(rate * (dt if isinstance(dt, float) else xp.astype(dt, dtype)))
+
+
+_ENDLESS = 1e30
+"""A rate of decay at which nothing is left after any time but zero."""

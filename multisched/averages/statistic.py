@@ -18,6 +18,7 @@ from multisched.arrays import (
     is_number,
     kind_of,
     namespace_of,
+    notice_frameworks,
     stop_gradient,
 )
 from multisched.errors import DTypeError, MaskError, ShapeError
@@ -38,7 +39,9 @@ class Statistic:
     def init(self, value: Array) -> Any:
         """The state before the first update, for values of the shape, dtype and device of `value`."""
         if is_number(value) or isinstance(value, list | tuple):
-            value = np.asarray(value, dtype=np.float32)
+            value = np.asarray(value)
+            value = np.asarray(value, dtype=np.complex64 if value.dtype.kind == "c" else np.float32)
+        notice_frameworks()
         xp = namespace_of(value)
         return self._init(xp, xp.zeros_like(value, dtype=_averaging(xp, value)))
 
@@ -48,14 +51,17 @@ class Statistic:
         `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
         output is the average so far.
         """
+        return self._step(state, value, where)
+
+    def _step(self, state: Any, value: Array, where: Any, dt: Any = None) -> tuple[Any, Array]:
         if isinstance(where, bool | np.bool_):
             if not where:
                 return _copied(namespace_of(value, state[0]), state), self.read(state, value)
             where = None
         xp, value, dtype = self._prepared(state, value)
-        new, output = self._advance(xp, state, value)
+        new, output = self._advance(xp, state, value, dt)
         if where is not None:
-            _check_mask(where)
+            where = checked_mask(where)
             new = _keep(xp, where, new, state)
             output = self._read(xp, new, value)
         return _detached(xp, new), xp.astype(output, dtype)  # a copy: it shares no memory with the state
@@ -70,8 +76,8 @@ class Statistic:
         """The state before the first update, for values of the shape of `zeros`, in the dtype of the average."""
         raise NotImplementedError
 
-    def _advance(self, xp: Namespace, state: Any, value: Array) -> tuple[Any, Array]:
-        """The state after `value`, and the average that it holds."""
+    def _advance(self, xp: Namespace, state: Any, value: Array, dt: Any = None) -> tuple[Any, Array]:
+        """The state after `value`, and the average that it holds; `dt` is given where the rule's own `step` takes it."""
         raise NotImplementedError
 
     def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
@@ -122,12 +128,16 @@ def _averaging(xp: Namespace, value: Array) -> Any:
     return getattr(xp, averaging_dtype(dtype))
 
 
-def _check_mask(where: Array) -> None:
+def checked_mask(where: Array) -> Array:
+    """`where`, if it is a boolean scalar."""
+    if isinstance(where, bool | np.bool_):
+        return bool(where)
     if dtype_name(getattr(where, "dtype", type(where))) != "bool" or tuple(where.shape) != ():
         raise MaskError(
             f"where must be a boolean scalar, got {where!r} of dtype {getattr(where, 'dtype', type(where).__name__)} "
             f"and shape {tuple(getattr(where, 'shape', ()))}."
         )
+    return where
 
 
 def _keep(xp: Namespace, where: Array, new: Any, old: Any) -> Any:

@@ -1,7 +1,7 @@
 """The average over a window of the latest values."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Sma(Statistic):
         )
         return SmaState(last, scalar_like(xp, zeros, 0, xp.int32))
 
-    def _advance(self, xp: Namespace, state: SmaState, value: Array) -> tuple[SmaState, Array]:
+    def _advance(self, xp: Namespace, state: SmaState, value: Array, dt: Any = None) -> tuple[SmaState, Array]:
         # Shifting costs one pass, as the sum does anyway; a running sum would be cheaper, and drift.
         last = xp.concat([state.last[1:, ...], xp.expand_dims(value, axis=0)], axis=0)
         new = SmaState(last, counted(xp, state.count))

@@ -4,7 +4,7 @@ from typing import Any
 
 from multisched.arrays import averaging_dtype, is_symbolic, kind_of
 from multisched.averages import Ema, Statistic, ema, sma
-from multisched.averages.statistic import counted
+from multisched.averages.statistic import checked_mask, counted
 from multisched.errors import BackendMismatch, ConcreteValueError, NotARule, ScheduleStepError
 from multisched.frontend.function import Function, function
 from multisched.frontend.updates import add_updates
@@ -58,7 +58,14 @@ class Declared(Op):
 
 
 def declare(
-    rule: Any, value: Any = None, *, name: str | None = None, dtype: Any = None, backend: Any = None, device: Any = None
+    rule: Any,
+    value: Any = None,
+    *,
+    where: Any = None,
+    name: str | None = None,
+    dtype: Any = None,
+    backend: Any = None,
+    device: Any = None,
 ) -> Any:
     """Declare the variables of a rule, record their updates, and return what the rule gives as tensors.
 
@@ -68,6 +75,8 @@ def declare(
         A `Schedule`, which depends on its own counter, or a `Statistic`, which depends on `value`.
     value:
         What a statistic is of: a placeholder, a variable, or an expression of them.
+    where:
+        A boolean scalar, declared or not. In an update where it is false, the value and the counter stay as they were.
     name:
         Of the scope that holds the variables; by default that of the rule in capitals, "PiecewiseConstant".
     dtype:
@@ -97,9 +106,9 @@ def declare(
     if isinstance(rule, Schedule):
         if value is not None:
             raise NotARule(f"{rule!r} is a schedule: it depends on no value, got {value!r}.")
-        return _declare_schedule(rule, name or _title(rule.name), dtype, backend, device)
+        return _declare_schedule(rule, where, name or _title(rule.name), dtype, backend, device)
     if isinstance(rule, Statistic):
-        return _declare_statistic(rule, value, name or rule.title, dtype, backend, device)
+        return _declare_statistic(rule, value, where, name or rule.title, dtype, backend, device)
     raise NotARule(f"A rule is a schedule or a statistic, such as ms.ema(0.9), got {rule!r} of {type(rule).__name__}.")
 
 
@@ -107,20 +116,23 @@ def _title(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
-def _declare_schedule(rule: Schedule, name: str, dtype: str | None, backend: Any, device: Any) -> Declared:
+def _declare_schedule(rule: Schedule, where: Any, name: str, dtype: str | None, backend: Any, device: Any) -> Declared:
     if dtype is not None and kind_of(dtype) != "float":
         raise ScheduleStepError(f"The values of a schedule are real numbers, which {dtype} does not hold.")
     with Scope(name):
         step = Variable(0, name="step", trainable=False, dtype="int32", backend=backend, device=device)
         xp = step.__array_namespace__()
-        add_updates({step: counted(xp, step)})
+        after = counted(xp, step)
+        if where is not None:
+            after = xp.where(checked_mask(where), after, step)
+        add_updates({step: after})
         wide = dtype is not None and averaging_dtype(dtype) != "float32"
         result = rule(xp.astype(step, dtype) if wide else step)
         return Declared(result if dtype is None else xp.astype(result, dtype), rule, (step,))
 
 
 def _declare_statistic(
-    rule: Statistic, value: Any, name: str, dtype: str | None, backend: Any, device: Any
+    rule: Statistic, value: Any, where: Any, name: str, dtype: str | None, backend: Any, device: Any
 ) -> tuple[Declared, Declared]:
     if not is_symbolic(value):
         raise ConcreteValueError(_CONCRETE.format(value=value))
@@ -142,11 +154,11 @@ def _declare_statistic(
                 for field, part in zip(initial._fields, initial, strict=True)
             )
         )
-        new, latest = rule.step(state, value)
+        new, latest = rule.step(state, value, where=where)
         variables = tuple(v for v in state if isinstance(v, Variable))
         add_updates({v: part for v, part in zip(state, new, strict=True) if isinstance(v, Variable)})
-        unseen = xp.full_like(value, xp.nan) if kind_of(value.dtype) in ("float", "complex") else value
-        fixed = if_given(rule.read(state, value), rule.read(state, unseen))
+        averaged = value.dtype if kind_of(value.dtype) in ("float", "complex") else averaging_dtype(value.dtype)
+        fixed = if_given(rule.read(state, value), rule.read(state, xp.full_like(value, xp.nan, dtype=averaged)))
         return Declared(latest, rule, variables), Declared(fixed, rule, variables)
 
 
@@ -157,12 +169,18 @@ def _device_of(value: Tensor) -> Any:
 
 
 def PiecewiseConstant(
-    init: Any, steps_and_values: Any, *, dtype: Any = None, backend: Any = None, device: Any = None
+    init: Any,
+    steps_and_values: Any,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    backend: Any = None,
+    device: Any = None,
 ) -> Declared:
     """A declared `piecewise_constant`: a tensor with a counter of its own, named "step".
 
     `init` before the first key; from each key on, the value of that key. The arguments, and what they raise, are those
-    of `piecewise_constant`; `dtype`, `backend` and `device` those of `declare`. The step counts the calls of functions
+    of `piecewise_constant`; `where`, `dtype`, `backend` and `device` those of `declare`. The step counts the calls of functions
     built with its update.
 
     Source: `symjax.nn.schedules.PiecewiseConstant`.
@@ -188,17 +206,26 @@ Op(name=add, fn=add, shape=(), dtype=int32, scope=/PiecewiseConstant/)}
     9 2.0
     """
     rule = piecewise_constant(init, steps_and_values)
-    return declare(rule, name="PiecewiseConstant", dtype=dtype, backend=backend, device=device)  # type: ignore[no-any-return]
+    return declare(  # type: ignore[no-any-return]
+        rule, where=where, name="PiecewiseConstant", dtype=dtype, backend=backend, device=device
+    )
 
 
 def ExponentialMovingAverage(
-    value: Any, alpha: Any, init: Any = None, decay_min: bool = False, *, debias: bool = False, dtype: Any = None
+    value: Any,
+    alpha: Any,
+    init: Any = None,
+    decay_min: bool = False,
+    *,
+    debias: bool = False,
+    where: Any = None,
+    dtype: Any = None,
 ) -> tuple[Declared, Declared]:
     """A declared `ema` of a tensor: `(ema, fixed_ema)`, with its variables "EMA" and "first_step".
 
     `ema` includes the latest value; `fixed_ema` is the average before it, and stays put in functions that are built
     without the updates. The arguments, and what they raise, are those of `ema`; besides numbers, arrays and schedules,
-    `alpha` and `init` may be declared tensors. `value` must be symbolic, else `ConcreteValueError`.
+    `alpha` and `init` may be declared tensors. `where` and `dtype` are those of `declare`. `value` must be symbolic, else `ConcreteValueError`.
 
     Source: `symjax.nn.schedules.ExponentialMovingAverage`.
 
@@ -210,14 +237,14 @@ def ExponentialMovingAverage(
     (1.0, 2.0, 2.0)
     """
     rule: Ema = ema(alpha, init, decay_min, debias)
-    return declare(rule, value, name="ExponentialMovingAverage", dtype=dtype)  # type: ignore[no-any-return]
+    return declare(rule, value, where=where, name="ExponentialMovingAverage", dtype=dtype)  # type: ignore[no-any-return]
 
 
-def SimpleMovingAverage(value: Any, n: int) -> tuple[Declared, Declared]:
+def SimpleMovingAverage(value: Any, n: int, *, where: Any = None) -> tuple[Declared, Declared]:
     """A declared `sma` of a tensor: `(average, fixed)`, the mean of the last `n` values and the mean before the latest.
 
     While fewer than `n` values have been seen, the mean of those. The arguments, and what they raise, are those of
-    `sma`; `value` must be symbolic, else `ConcreteValueError`.
+    `sma`, `where` is that of `declare`; `value` must be symbolic, else `ConcreteValueError`.
 
     Source: `symjax.nn.schedules.SimpleMovingAverage`.
 
@@ -228,4 +255,4 @@ def SimpleMovingAverage(value: Any, n: int) -> tuple[Declared, Declared]:
     >>> [tuple(map(float, f(value))) for value in (1.0, 2.0, 4.0)]
     [(1.0, 1.0), (1.5, 1.0), (3.0, 1.5)]
     """
-    return declare(sma(n), value, name="SimpleMovingAverage")  # type: ignore[no-any-return]
+    return declare(sma(n), value, where=where, name="SimpleMovingAverage")  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ point may be any array API namespace, a module or its import name, which the ada
 
 import importlib
 import os
+import sys
 import threading
 from contextvars import ContextVar, Token
 from functools import cache
@@ -140,4 +141,19 @@ def _find_stop_gradient(xp: Any) -> arrays.StopGradient:
     return get_backend(xp).stop_gradient if isinstance(xp, ModuleType) else lambda array: array
 
 
+def _find_frameworks() -> None:
+    for name in _entry_points():
+        if name in sys.modules and name not in _noticed:
+            _noticed.add(name)
+            try:
+                backend = get_backend(name)
+            except BackendNotInstalled:  # imported in part, as when its own import is under way
+                _noticed.discard(name)
+                continue
+            array = backend.asarray(0, "int32")
+            arrays.known_framework(type(array), arrays.namespace_of(array), backend.stop_gradient)
+
+
+_noticed: set[str] = set()
 arrays.find_stop_gradient = _find_stop_gradient
+arrays.find_frameworks = _find_frameworks

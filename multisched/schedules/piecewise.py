@@ -1,13 +1,15 @@
 """Schedules that jump from one value to the next at given steps."""
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, Plain, freeze, python_numbers, shape_of, thaw
+from multisched.arrays import Array, Namespace, Plain, beside, dtype_name, freeze, int_max, kind_of, shape_of
 from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, shown
+from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import float_dtype, largest_step, schedule
 
 
@@ -80,17 +82,34 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
     >>> lr
     piecewise_constant(0.1, {4: 1, 8: 2})
     """
-    if xp is python_numbers:
-        return next((value for key, value in reversed(steps_and_values) if step >= key), init)
+    if steps_and_values and steps_and_values[0][0] == 0:  # which rules before 0, too
+        init, steps_and_values = steps_and_values[0][1], Steps(steps_and_values[1:])
+    if xp is python_numbers and len(steps_and_values) > _FEW:
+        return xp.call(_found([float(init), *(float(v) for _, v in steps_and_values)], steps_and_values), step)
     steps = [(key, value) for key, value in steps_and_values if key <= largest_step(step)]
     dtype, shape = float_dtype(xp, step), shape_of(init)
+    values = [beside(xp, value, dtype, like=step) for value in (init, *(value for _, value in steps))]
+    keys = [_comparable(xp, key, step) for key, _ in steps]
     if shape:
-        values = [thaw(xp, value, dtype, like=step) for value in (init, *(value for _, value in steps))]
         result = xp.broadcast_to(values[0], tuple(step.shape) + shape)
         step = xp.reshape(step, tuple(step.shape) + (1,) * len(shape))
-    else:  # every value an array of its own, since not every `where` takes two numbers
-        values = [xp.full_like(step, value, dtype=dtype) for value in (init, *(value for _, value in steps))]
-        result = values[0]
-    for (key, _), value in zip(steps, values[1:], strict=True):
+    else:
+        result = values[0] if steps else xp.full_like(step, init, dtype=dtype)
+    for key, value in zip(keys, values[1:], strict=True):
         result = xp.where(step >= key, value, result)
     return result
+
+
+def _comparable(xp: Namespace, key: int, step: Array) -> Any:
+    """A boundary as something to compare steps with: a bare integer has 32 bits in some frameworks."""
+    if key <= int_max("int32") or xp is python_numbers:
+        return key
+    return float(key) if kind_of(dtype_name(step.dtype)) == "float" else beside(xp, key, step.dtype, like=step)
+
+
+_FEW = 4  # keys up to which comparing with each beats a search
+
+
+def _found(values: list[float], steps_and_values: Steps) -> Callable[[float], float]:
+    keys = [key for key, _ in steps_and_values]
+    return lambda step: values[bisect_right(keys, step)]

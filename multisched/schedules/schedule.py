@@ -1,15 +1,16 @@
 """The one class of schedules, and the decorator that makes a constructor from a formula.
 
 A schedule should read as its formula. Everything that is not the formula is here: checking and keeping the arguments,
-calling with numbers or arrays, `repr`, equality, hashing and pickling.
+calling with numbers or arrays, arithmetic, `repr`, equality, hashing and pickling.
 """
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, overload
+
+import numpy as np
 
 from multisched.arrays import (
     BITS,
@@ -20,36 +21,60 @@ from multisched.arrays import (
     int_max,
     kind_of,
     namespace_of,
-    python_numbers,
-    shape_of,
+    notice_frameworks,
 )
 from multisched.errors import ScheduleStepError, shown
+from multisched.schedules.numbers import OnNumber, on_numbers, python_numbers
 
 P = ParamSpec("P")
 Formula = Callable[..., Any]
+
+operations: dict[str, Callable[..., "Schedule"]] = {}
+"""The constructors of sums, products and the like, by the names of the array API; `compose` fills it."""
+
+infix: dict[Formula, Callable[..., tuple[str, int]]] = {}
+"""How `repr` writes them, and how tightly that binds; `compose` fills it."""
+
+
+def _operator(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Schedule"]:
+    def method(self: "Schedule", other: Any) -> Any:
+        if not isinstance(other, Schedule | int | float | np.generic | np.ndarray | list | tuple):
+            return NotImplemented
+        return operations[name](*((other, self) if reflected else (self, other)))
+
+    return method
 
 
 class Schedule:
     """A pure function of the number of updates that have happened: `lr(step)`.
 
-    Made by the constructors of `multisched.schedules`, such as `piecewise_constant`. It is plain data: hashable,
-    picklable, equal by value, and `repr` is the expression that builds it.
+    Made by the constructors of `multisched.schedules`, such as `piecewise_constant`, and by arithmetic on schedules and
+    numbers: `+ - * / **`, `abs`, `ms.minimum`, `ms.maximum`. It is plain data: hashable, picklable, equal by value, and
+    `repr` is the expression that builds it.
 
     `lr(step)` takes
 
-    - a Python int, and gives a float (a NumPy array where the schedule's values are arrays);
+    - a Python number, and gives a float, computed in double precision (a NumPy array where the schedule's values are
+      arrays);
     - an array or tracer of any framework, and gives one of that framework, elementwise, of shape
       `step.shape + value_shape`, in float32 for integer steps and in the dtype of floating ones;
     - a declared tensor, and gives a declared tensor.
 
+    So it serves where a framework wants a function of the step: `optax.sgd(learning_rate=lr)`,
+    `torch.optim.lr_scheduler.LambdaLR(optimizer, lr)`.
+
     Raises `ScheduleStepError` for a step that is a bool, a string or complex.
     """
 
-    __slots__ = ("__weakref__", "_arguments", "_formula")
+    # An instance dict, always empty: LambdaLR puts it into its own state, and loads it again.
+    __slots__ = ("__dict__", "__weakref__", "_arguments", "_formula", "_on_number")
+    __array_ufunc__ = None  # NumPy arrays leave binary operators to us
 
     def __init__(self, formula: Formula, arguments: dict[str, Any]):
         self._formula = formula
         self._arguments = arguments
+        self._on_number: OnNumber | None = None if self.shape else on_numbers(formula, arguments)
+        notice_frameworks()
 
     @property
     def name(self) -> str:
@@ -59,16 +84,32 @@ class Schedule:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one value: `()` unless the schedule was given arrays."""
-        return next((shape_of(v) for v in self._arguments.values() if isinstance(v, FrozenArray)), ())
+        parts = [v.shape for v in self._arguments.values() if isinstance(v, FrozenArray | Schedule)]
+        return np.broadcast_shapes(*parts)
 
+    @overload
+    def __call__(self, step: int | float) -> Any: ...
+    @overload
+    def __call__(self, step: Array) -> Array: ...
     def __call__(self, step: Array) -> Array:
-        if type(step) is int and not self.shape:
-            return float(self._formula(python_numbers, step, **self._arguments))
-        step = _checked_step(step, self.shape)
-        xp = namespace_of(step)
-        if xp is python_numbers:
-            return float(self._formula(xp, step, **self._arguments))
-        return self._formula(xp, step, **self._arguments)
+        if type(step) is int and self._on_number is not None:
+            return self._on_number(step)
+        if type(step) is float and self._on_number is not None:
+            return self._on_number(step)
+        step = _checked_step(step)
+        return self._formula(namespace_of(step), step, **self._arguments)
+
+    __add__, __radd__ = _operator("add"), _operator("add", reflected=True)
+    __sub__, __rsub__ = _operator("subtract"), _operator("subtract", reflected=True)
+    __mul__, __rmul__ = _operator("multiply"), _operator("multiply", reflected=True)
+    __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", reflected=True)
+    __pow__, __rpow__ = _operator("pow"), _operator("pow", reflected=True)
+
+    def __neg__(self) -> "Schedule":
+        return operations["negative"](self)
+
+    def __abs__(self) -> "Schedule":
+        return operations["abs"](self)
 
     def _key(self) -> tuple[Any, ...]:
         return self._formula, tuple(self._arguments.items())
@@ -80,6 +121,8 @@ class Schedule:
         return hash(self._key())
 
     def __repr__(self) -> str:
+        if self._formula in infix:
+            return infix[self._formula](**self._arguments)[0]
         given = []
         for name, parameter in _parameters(self._formula).items():
             value = self._arguments[name]
@@ -101,12 +144,11 @@ def _parameters(formula: Formula) -> dict[str, inspect.Parameter]:
     return dict(list(inspect.signature(formula).parameters.items())[2:])
 
 
-def _checked_step(step: Array, shape: tuple[int, ...]) -> Array:
-    """`step` as a number or array that can count updates."""
-    if type(step) in (int, float):
-        import numpy as np  # an array-valued schedule at a bare number: the host's arrays
-
-        return np.asarray(step) if shape else step
+def _checked_step(step: Array) -> Array:
+    """`step` as an array that can count updates."""
+    if type(step) in (int, float):  # an array-valued schedule at a bare number: the host's arrays
+        largest = int_max("int64")
+        return np.asarray(max(-largest, min(step, largest)) if type(step) is int else step)
     dtype = dtype_name(getattr(step, "dtype", type(step)))
     if dtype not in BITS or kind_of(dtype) not in ("int", "uint", "float"):
         raise ScheduleStepError(
@@ -121,6 +163,13 @@ def schedule(
     """Turn `formula(xp, step, *parameters)` into the constructor `formula(*parameters) -> Schedule`.
 
     `check` takes the same parameters, raises for those that define no schedule, and returns them as plain data.
+
+    >>> @schedule(lambda start, rate: {"start": float(start), "rate": float(rate)})
+    ... def hyperbola(xp, step, start, rate):
+    ...     return start / (1 + rate * step)
+    >>> lr = hyperbola(1, 0.5)
+    >>> lr, lr(0), lr(2)
+    (hyperbola(1.0, 0.5), 1.0, 0.5)
     """
 
     def decorate(formula: Callable[Concatenate[Namespace, Array, P], Array]) -> Callable[P, Schedule]:
@@ -141,10 +190,14 @@ def schedule(
 
 def float_dtype(xp: Namespace, step: Array) -> Any:
     """The dtype of a schedule's values at `step`: float32 for integer steps, that of the steps otherwise."""
+    if xp is python_numbers:
+        return xp.float64
     return step.dtype if kind_of(dtype_name(step.dtype)) == "float" else xp.float32
 
 
 def largest_step(step: Array) -> float:
     """The largest number that steps of this dtype can reach: later boundaries would only overflow it."""
-    dtype = dtype_name(step.dtype)
-    return math.inf if kind_of(dtype) == "float" else int_max(dtype)
+    dtype = dtype_name(getattr(step, "dtype", "float64"))
+    if kind_of(dtype) != "float":
+        return int_max(dtype)
+    return {"float16": 65504.0, "float64": 2.0**1023}.get(dtype, 2.0**127)

@@ -1,0 +1,61 @@
+"""The average of all values, equally: stochastic weight averaging, when the values are weights."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from multisched.arrays import Array, Namespace
+from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
+
+
+class SwaState(NamedTuple):
+    """The state of `swa`."""
+
+    mean: Array
+    """The average so far, at least float32; zero before the first update."""
+    count: Array
+    """Updates so far, int32."""
+
+
+@dataclass(frozen=True)
+class Swa(Statistic):
+    """The rule that `swa` builds; see there."""
+
+    title: ClassVar[str] = "StochasticWeightAverage"
+    labels: ClassVar[dict[str, str]] = {"mean": "SWA"}
+
+    def __repr__(self) -> str:
+        return "swa()"
+
+    def _init(self, xp: Namespace, zeros: Array) -> SwaState:
+        return SwaState(zeros, scalar_like(xp, zeros, 0, xp.int32))
+
+    def _advance(self, xp: Namespace, state: SwaState, value: Array, dt: Any = None) -> tuple[SwaState, Array]:
+        seen = xp.astype(state.count, real_dtype(xp, state.mean)) + 1
+        mean = xp.where(state.count == 0, value, state.mean + (value - state.mean) / seen)
+        return SwaState(mean, counted(xp, state.count)), mean
+
+    def _read(self, xp: Namespace, state: SwaState, value: Array) -> Array:
+        return xp.where(state.count == 0, value, state.mean)
+
+
+def swa() -> Swa:
+    """The mean of all values so far, each with the same weight.
+
+        average(t) = (value(0) + value(1) + ... + value(t)) / (t + 1)
+
+    Computed as `v + (value - v) / (t + 1)`, in the dtype of the value, at least float32: it needs no more memory than
+    one value, and the average of a constant is that constant. The divisor stays at 2**31 once that many were seen.
+
+    Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018.
+
+    >>> import numpy as np
+    >>> rule = swa()
+    >>> state = rule.init(np.float32(0))
+    >>> for value in (1.0, 2.0, 6.0):
+    ...     state, average = rule.step(state, np.float32(value))
+    ...     print(average)
+    1.0
+    1.5
+    3.0
+    """
+    return Swa()

@@ -1,0 +1,203 @@
+"""The namespace of Python numbers: a formula that runs on it becomes Python source, which is compiled once.
+
+So `lr(5)`, in a loop of one's own, costs little more than the formula written out by hand: no dispatch, no array, and
+of a composition of schedules one straight line. What cannot be written out (a formula with an `if` of its own, a
+division by zero in a branch not taken) is computed by NumPy in double precision instead.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from multisched.arrays import dtype_name, kind_of, namespace_of
+
+OnNumber = Callable[[Any], float]
+_DEEPEST = 20  # operations nested in one Python expression; what lies deeper becomes a statement of its own
+_NAMES = {name: getattr(math, name) for name in dir(math) if not name.startswith("_")}
+
+
+class NotWrittenOut(Exception):
+    """A formula asks for what only a value can answer."""
+
+
+def _binary(sign: str, *, reflected: bool = False, floating: bool | None = None) -> Callable[[Any, Any], "Number"]:
+    text = f"({{1}} {sign} {{0}})" if reflected else f"({{0}} {sign} {{1}})"
+    return lambda self, other: Number(text, self, other, floating=floating)
+
+
+class Number:
+    """A Python number that depends on the step: the text of an expression, and the numbers that it is made of."""
+
+    __slots__ = ("arguments", "floating", "text")
+
+    def __init__(self, text: str, *arguments: Any, floating: bool | None = None):
+        self.text, self.arguments = text, arguments
+        self.floating = any(map(_is_floating, arguments)) if floating is None else floating
+
+    __add__, __radd__ = _binary("+"), _binary("+", reflected=True)
+    __sub__, __rsub__ = _binary("-"), _binary("-", reflected=True)
+    __mul__, __rmul__ = _binary("*"), _binary("*", reflected=True)
+    __truediv__, __rtruediv__ = _binary("/", floating=True), _binary("/", reflected=True, floating=True)
+    __floordiv__, __rfloordiv__ = _binary("//"), _binary("//", reflected=True)
+    __mod__, __rmod__ = _binary("%"), _binary("%", reflected=True)
+    __and__, __or__ = _binary("and"), _binary("or")
+    __lt__, __le__, __gt__, __ge__ = map(_binary, ("<", "<=", ">", ">="))
+    __eq__, __ne__ = _binary("=="), _binary("!=")  # type: ignore[assignment]  # as arrays have it
+    __hash__ = object.__hash__
+
+    def __pow__(self, other: Any) -> "Number":
+        return Number("pow({}, {})", self, other, floating=True)  # math.pow, which knows no complex numbers
+
+    def __rpow__(self, other: Any) -> "Number":
+        return Number("pow({}, {})", other, self, floating=True)
+
+    def __neg__(self) -> "Number":
+        return Number("(-{})", self)
+
+    def __abs__(self) -> "Number":
+        return Number("abs({})", self)
+
+    def __invert__(self) -> "Number":
+        return Number("(not {})", self)
+
+    def _has_no_value(self, *args: Any) -> NoReturn:
+        raise NotWrittenOut
+
+    __bool__ = __float__ = __int__ = __index__ = __complex__ = __iter__ = __len__ = __array__ = _has_no_value
+
+
+def _is_floating(value: Any) -> bool:
+    return value.floating if isinstance(value, Number) else isinstance(value, float)
+
+
+def _function(name: str, floating: bool | None = True) -> Callable[["PythonNumbers", Any], Number]:
+    return lambda self, x: Number(f"{name}({{}})", x, floating=floating)
+
+
+class PythonNumbers:
+    """The functions of the array API that schedules use, on numbers that depend on the step."""
+
+    __name__ = "python_numbers"
+    pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
+    bool, int32, int64, float32, float64 = "bool", "int32", "int64", "float32", "float64"
+
+    exp, expm1, log, log1p, log2, sqrt = map(_function, ("exp", "expm1", "log", "log1p", "log2", "sqrt"))
+    sin, cos, tan, sinh, cosh, tanh = map(_function, ("sin", "cos", "tan", "sinh", "cosh", "tanh"))
+    floor, ceil, trunc = (_function(name, floating=False) for name in ("floor", "ceil", "trunc"))
+
+    def where(self, condition: Any, x1: Any, x2: Any) -> Number:
+        return Number("({1} if {0} else {2})", condition, x1, x2, floating=_is_floating(x1) and _is_floating(x2))
+
+    def minimum(self, x1: Any, x2: Any) -> Number:
+        return self.where(x1 < x2, x1, x2)
+
+    def maximum(self, x1: Any, x2: Any) -> Number:
+        return self.where(x1 > x2, x1, x2)
+
+    def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+    def abs(self, x: Any) -> Any:
+        return abs(x)
+
+    def pow(self, x1: Any, x2: Any) -> Any:
+        return x1**x2
+
+    def astype(self, x: Any, dtype: Any) -> Any:
+        return self.asarray(x, dtype=dtype)
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        kind = "" if dtype is None else kind_of(dtype_name(dtype))
+        if isinstance(value, Number):
+            return Number("int({})", value, floating=False) if kind == "int" and value.floating else value
+        return float(value) if kind == "float" else value
+
+    def full_like(self, x: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        return self.asarray(fill_value, dtype=dtype)
+
+    def call(self, function: OnNumber, step: Any) -> Number:
+        """`function(step)`, of what Python does better than any formula, such as a search."""
+        return Number("{}({})", function, step, floating=True)
+
+    def __repr__(self) -> str:
+        return self.__name__
+
+
+python_numbers = PythonNumbers()
+
+
+def on_numbers(formula: Callable[..., Any], arguments: Mapping[str, Any]) -> OnNumber:
+    """`formula(xp, step, **arguments)` as a function of a Python number, in double precision."""
+
+    def as_arrays(step: Any) -> float:
+        value = np.float64(step)
+        with np.errstate(all="ignore"):
+            return float(formula(namespace_of(value), value, **arguments))
+
+    step = Number("step")
+    try:
+        result = formula(python_numbers, step, **arguments)
+    except (NotWrittenOut, AttributeError, TypeError):
+        return as_arrays
+    return _compiled(result, as_arrays)
+
+
+def _compiled(result: Any, otherwise: OnNumber) -> OnNumber:
+    names: dict[str, Any] = {**_NAMES, "otherwise": otherwise}
+    lines, text = _written(result, names)
+    if not _is_floating(result):
+        text = f"float({text})"
+    body = "".join(f"        {line}\n" for line in [*lines, f"return {text}"])
+    errors = "(ArithmeticError, ValueError)"  # where arrays give infinity or NaN
+    source = f"def on_number(step):\n    try:\n{body}    except {errors}:\n        return otherwise(step)\n"
+    exec(compile(source, "<multisched schedule>", "exec"), names)
+    compiled: OnNumber = names["on_number"]
+    return compiled
+
+
+def _written(result: Any, names: dict[str, Any]) -> tuple[list[str], str]:
+    """The statements that a number needs, and the expression that it then is."""
+    order, uses = _ordered(result)
+    lines: list[str] = []
+    texts: dict[int, str] = {}
+    depths: dict[int, int] = {}
+
+    def of(value: Any) -> str:
+        if isinstance(value, Number):
+            return texts[id(value)]
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return repr(value) if value >= 0 else f"({value!r})"
+        name = f"k{len(names)}"
+        names[name] = value
+        return name
+
+    for number in order:
+        text = number.text.format(*map(of, number.arguments))
+        depth = 1 + max((depths.get(id(a), 0) for a in number.arguments), default=0)
+        if number.arguments and (uses[id(number)] > 1 or depth > _DEEPEST):
+            lines.append(f"t{len(lines)} = {text}")
+            text, depth = f"t{len(lines) - 1}", 0
+        texts[id(number)], depths[id(number)] = text, depth
+    return lines, of(result)
+
+
+def _ordered(result: Any) -> tuple[list[Number], dict[int, int]]:
+    """The numbers that `result` is made of, each after its own, and how often each is used."""
+    uses: dict[int, int] = {}
+    done: dict[int, Number] = {}
+    stack = [result] if isinstance(result, Number) else []
+    while stack:
+        number = stack[-1]
+        waiting = [a for a in number.arguments if isinstance(a, Number) and id(a) not in done]
+        if waiting and id(number) not in done:
+            stack += waiting
+            continue
+        stack.pop()
+        if id(number) not in done:
+            done[id(number)] = number
+            for argument in number.arguments:
+                uses[id(argument)] = uses.get(id(argument), 0) + 1
+    return list(done.values()), {id(n): uses.get(id(n), 0) for n in done.values()}
