@@ -230,8 +230,6 @@ def beside(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
     if isinstance(value, Symbol):
         return xp.astype(value.tensor, dtype)
     device = getattr(like, "device", None)
-    if device is None or hasattr(device, "device_set"):  # traced, or over many devices
-        where = {}
-    else:
-        where = {"device": device}
+    elsewhere = device is None or hasattr(device, "device_set")  # traced, or over many devices
+    where = {} if elsewhere else {"device": device}
     return xp.asarray(value.array.copy() if isinstance(value, FrozenArray) else value, dtype=dtype, **where)

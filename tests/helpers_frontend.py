@@ -31,7 +31,7 @@ def overwrite(array, value):
 def raises(error, *words):
     """Exactly this class is raised inside the block, and its message has all of the words."""
     with pytest.raises(error) as raised:
-        yield
+        yield raised
     assert type(raised.value) is error
     missing = [word for word in words if word not in str(raised.value)]
     assert not missing, f"{missing} not in: {raised.value}"

@@ -166,8 +166,8 @@ def ema(
     halflife, span, com, tau:
         Instead of alpha, exactly one of: the updates after which a value has half its weight, `alpha = 2 ** (-1 /
         halflife)`; the window of a simple average of the same mean age, `alpha = (span - 1) / (span + 1)`; this mean
-        age itself, the centre of mass, `alpha = com / (1 + com)`; the updates after which the weight is 1 / e of what it
-        was, `alpha = exp(-1 / tau)`. Numbers or arrays, in updates, or in units of `dt` where steps are given that.
+        age itself, the centre of mass, `alpha = com / (1 + com)`; the updates after which the weight is 1 / e of what
+        it was, `alpha = exp(-1 / tau)`. Numbers or arrays, in updates, or in the unit of `dt` where steps are given it.
 
     Raises
     ------

@@ -77,7 +77,7 @@ class Statistic:
         raise NotImplementedError
 
     def _advance(self, xp: Namespace, state: Any, value: Array, dt: Any = None) -> tuple[Any, Array]:
-        """The state after `value`, and the average that it holds; `dt` is given where the rule's own `step` takes it."""
+        """The state after `value`, and the average that it holds; `dt` only where the rule's own `step` takes it."""
         raise NotImplementedError
 
     def _read(self, xp: Namespace, state: Any, value: Array) -> Array:

@@ -180,8 +180,8 @@ def PiecewiseConstant(
     """A declared `piecewise_constant`: a tensor with a counter of its own, named "step".
 
     `init` before the first key; from each key on, the value of that key. The arguments, and what they raise, are those
-    of `piecewise_constant`; `where`, `dtype`, `backend` and `device` those of `declare`. The step counts the calls of functions
-    built with its update.
+    of `piecewise_constant`; `where`, `dtype`, `backend` and `device` those of `declare`. The step counts the calls of
+    functions built with its update.
 
     Source: `symjax.nn.schedules.PiecewiseConstant`.
 
@@ -224,8 +224,9 @@ def ExponentialMovingAverage(
     """A declared `ema` of a tensor: `(ema, fixed_ema)`, with its variables "EMA" and "first_step".
 
     `ema` includes the latest value; `fixed_ema` is the average before it, and stays put in functions that are built
-    without the updates. The arguments, and what they raise, are those of `ema`; besides numbers, arrays and schedules,
-    `alpha` and `init` may be declared tensors. `where` and `dtype` are those of `declare`. `value` must be symbolic, else `ConcreteValueError`.
+    without the updates. The arguments, and what they raise, are those of `ema`, `where` and `dtype` those of `declare`;
+    besides numbers, arrays and schedules, `alpha` and `init` may be declared tensors. `value` must be symbolic, else
+    `ConcreteValueError`.
 
     Source: `symjax.nn.schedules.ExponentialMovingAverage`.
 

@@ -42,7 +42,7 @@ class Function:
         found: Any = common_backend(*self.inputs, *tensors, *changes)
         self.backend: Backend = get_backend() if found is None else found
         self._program = Program(self.inputs, tensors, changes)
-        self.updated: tuple[Variable, ...] = self._program.updated  # type: ignore[assignment]
+        self.updated: tuple[Variable, ...] = self._program.updated
         self.read: tuple[Variable, ...] = self._program.read  # type: ignore[assignment]
         cells = [v.cell for v in (*self.updated, *self.read)]
         self._device = self.backend.device_of(cells[0].array) if cells else None

@@ -7,7 +7,6 @@ import numpy as np
 
 from multisched.arrays import Array, Namespace, Plain, beside, freeze, shape_of, thaw
 from multisched.errors import ScheduleValueError, shown
-from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import Schedule, float_dtype, infix, operations, schedule
 
 Operand = Any
@@ -146,7 +145,7 @@ operations.update(add=add, subtract=subtract, multiply=multiply, divide=divide, 
 operations.update(negative=negative, abs=absolute)
 
 
-# --- repr: the expression that builds it, with no more parentheses than it needs ---------------------------------------
+# --- repr: the expression that builds it, with no more parentheses than it needs -------------------------------------
 _ATOM, _POWER, _NEGATIVE, _PRODUCT, _SUM = 4, 3, 2, 1, 0
 _SIGNS = {  # the sign, how tightly it binds, and how tightly its operands must
     add: ("+", _SUM, _SUM, _PRODUCT),

@@ -82,7 +82,7 @@ def test_an_extra_input_is_described(backend):
 
 @pytest.mark.parametrize("value", [np.ones(3), np.ones((2, 1)), 1.0, [1.0], [[1.0, 2.0]]], ids=str)
 def test_a_misshaped_input_names_the_placeholder_and_both_shapes(backend, value):
-    """Shapes must be the same, since broadcasting would hide mistakes; the error has the placeholder and both shapes."""
+    """Shapes must be equal, since broadcasting would hide mistakes; the error has the placeholder and both shapes."""
     x = ms.Placeholder((2,), name="weights")
     with raises(errors.InputShapeError, "Placeholder(name=weights", "(2,)", str(np.shape(value))):
         ms.function(x, outputs=x)(value)

@@ -1,4 +1,4 @@
-"""What a function takes for a placeholder: arrays, lists and numbers that fit its shape and cast to its dtype safely."""
+"""What a function takes for a placeholder: arrays, lists and numbers of its shape that cast to its dtype safely."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_python_numbers_and_numpy_scalars_are_scalars(backend, value):
 
 @pytest.mark.parametrize("value", [2**31, np.int64(2**31), np.uint32(2**31), np.asarray(2**31)], ids=repr)
 def test_a_scalar_out_of_range_is_an_error(backend, value):
-    """An integer scalar is checked against the range of the dtype, whatever holds it: it would wrap around otherwise."""
+    """An integer scalar is checked against the range of the dtype, whatever holds it: it would wrap around."""
     x = ms.Placeholder((), "int32")
     with pytest.raises(errors.InputTypeError, match="2147483648"):
         ms.function(x, outputs=x)(value)
@@ -103,7 +103,7 @@ def test_arrays_of_the_backend_are_rejected_alike(backend, given, wanted):
 def test_integers_of_the_backend_out_of_range_are_errors(backend):
     """An integer array of the backend that does not fit the placeholder is an error, as one of NumPy is."""
     x = ms.Placeholder((2,), "int8", name="small")
-    with pytest.raises(errors.InputTypeError, match="small.*range of int8.*300"):
+    with pytest.raises(errors.InputTypeError, match=r"small.*range of int8.*300"):
         ms.function(x, outputs=x)(make([1, 300], backend, "int32"))
 
 
