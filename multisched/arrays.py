@@ -6,7 +6,7 @@ names dtypes by strings, and freezes array arguments into plain data.
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import array_api_compat
 import numpy as np
@@ -92,34 +92,53 @@ def namespace_of(*values: Array) -> Namespace:
 
 
 def _find_namespace(value: Array) -> Namespace:
+    for base in type(value).__mro__[1:]:  # a parameter is a tensor
+        if base in _modules:
+            return _modules[base]
     xp = array_api_compat.array_namespace(value)
     if isinstance(xp, ModuleType):  # a recording namespace depends on the tensor, not on its type alone
         _modules[type(value)] = xp
     return xp
 
 
-StopGradient: TypeAlias = Callable[[Array], Array]
-_stop_gradients: dict[str, StopGradient] = {}
+# --- what the array API lacks ----------------------------------------------------------------------------------------
+class Framework(NamedTuple):
+    """What rules ask of a framework besides its namespace."""
+
+    stop_gradient: Callable[[Array], Array]
+    where: Callable[[Array, Array, Array], Array]
 
 
-def _no_backend(xp: Namespace) -> StopGradient:
-    return lambda array: array
-
-
-find_stop_gradient: Callable[[Namespace], StopGradient] = _no_backend
-"""Set by the registry of backends, which lies below this layer: how the backend of a namespace stops gradients."""
+_frameworks: dict[str, Framework] = {}
 
 
 def stop_gradient(xp: Namespace, array: Array) -> Array:
-    """`array`, through which no gradient flows: the array API has no name for this, so the backend is asked."""
-    name = xp.__name__
-    if name not in _stop_gradients:
-        _stop_gradients[name] = find_stop_gradient(xp)
-    return _stop_gradients[name](array)
+    """`array`, through which no gradient flows: the array API has no name for this."""
+    return _framework(xp).stop_gradient(array)
 
 
+def choose(xp: Namespace, condition: Array, x1: Array, x2: Array) -> Array:
+    """`xp.where` of arrays of one dtype, without the search for a common one, which can cost more than the rest."""
+    return _framework(xp).where(condition, x1, x2)
+
+
+def _framework(xp: Namespace) -> Framework:
+    found = _frameworks.get(xp.__name__)
+    if found is None:
+        found = find_framework(xp)
+        if isinstance(xp, ModuleType):
+            _frameworks[xp.__name__] = found
+    return found
+
+
+def plain_framework(xp: Namespace) -> Framework:
+    """What the array API alone allows."""
+    return Framework(lambda array: array, xp.where)
+
+
+find_framework: Callable[[Namespace], Framework] = plain_framework
 find_frameworks: Callable[[], None] = lambda: None  # noqa: E731
-"""Set by the registry of backends too: calls `known_framework` for the frameworks that have been imported by now."""
+"""Both set by the registry of backends, which lies below this layer: for one namespace, and for all imported ones."""
 
 
 def notice_frameworks() -> None:
@@ -127,10 +146,10 @@ def notice_frameworks() -> None:
     find_frameworks()
 
 
-def known_framework(array_type: type, xp: ModuleType, stop: StopGradient) -> None:
-    """Remember the namespace of a type of arrays, and how its framework stops gradients."""
+def known_framework(array_type: type, xp: Namespace, framework: Framework) -> None:
+    """Remember the namespace of a type of arrays, and what its framework can do."""
     _modules[array_type] = xp
-    _stop_gradients[xp.__name__] = stop
+    _frameworks[xp.__name__] = framework
 
 
 # --- arrays as plain data --------------------------------------------------------------------------------------------

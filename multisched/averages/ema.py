@@ -13,6 +13,7 @@ from multisched.arrays import (
     Namespace,
     Plain,
     Symbol,
+    choose,
     dtype_name,
     freeze,
     kind_of,
@@ -100,7 +101,7 @@ class Ema(Statistic):
             share = xp.where(none, one, share / xp.where(none, one, weight))
         else:
             share = faded
-        mean = xp.where(state.first_step, self._first(xp, value), state.mean + share * (value - state.mean))
+        mean = choose(xp, state.first_step, self._first(xp, value), state.mean + share * (value - state.mean))
         count = () if isinstance(state.count, tuple) else counted(xp, state.count)
         return EmaState(mean, xp.zeros_like(state.first_step), count, weight), mean
 
@@ -130,7 +131,7 @@ class Ema(Statistic):
 
     def _read(self, xp: Namespace, state: EmaState, value: Array) -> Array:
         first = value if self.start is None else self._started(xp, value)
-        return xp.where(state.first_step, first, state.mean)
+        return choose(xp, state.first_step, first, state.mean)
 
 
 def ema(

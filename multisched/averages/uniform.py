@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace
+from multisched.arrays import Array, Namespace, choose
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
 
 
@@ -31,11 +31,11 @@ class Swa(Statistic):
 
     def _advance(self, xp: Namespace, state: SwaState, value: Array, dt: Any = None) -> tuple[SwaState, Array]:
         seen = xp.astype(state.count, real_dtype(xp, state.mean)) + 1
-        mean = xp.where(state.count == 0, value, state.mean + (value - state.mean) / seen)
+        mean = choose(xp, state.count == 0, value, state.mean + (value - state.mean) / seen)
         return SwaState(mean, counted(xp, state.count)), mean
 
     def _read(self, xp: Namespace, state: SwaState, value: Array) -> Array:
-        return xp.where(state.count == 0, value, state.mean)
+        return choose(xp, state.count == 0, value, state.mean)
 
 
 def swa() -> Swa:

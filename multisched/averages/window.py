@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace
+from multisched.arrays import Array, Namespace, choose
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
 from multisched.errors import WindowError
 
@@ -45,7 +45,7 @@ class Sma(Statistic):
         return new, self._mean(xp, new)
 
     def _read(self, xp: Namespace, state: SmaState, value: Array) -> Array:
-        return xp.where(state.count == 0, value, self._mean(xp, state))
+        return choose(xp, state.count == 0, value, self._mean(xp, state))
 
     def _mean(self, xp: Namespace, state: SmaState) -> Array:
         seen = xp.clip(state.count, 1, self.n)

@@ -137,8 +137,12 @@ class use_backend:  # noqa: N801  # called like a function: ms.use_backend("torc
             self._token = None
 
 
-def _find_stop_gradient(xp: Any) -> arrays.StopGradient:
-    return get_backend(xp).stop_gradient if isinstance(xp, ModuleType) else lambda array: array
+def _framework_of(backend: Backend) -> arrays.Framework:
+    return arrays.Framework(backend.stop_gradient, backend.operation("where"))
+
+
+def _find_framework(xp: Any) -> arrays.Framework:
+    return _framework_of(get_backend(xp)) if isinstance(xp, ModuleType) else arrays.plain_framework(xp)
 
 
 def _find_frameworks() -> None:
@@ -151,9 +155,9 @@ def _find_frameworks() -> None:
                 _noticed.discard(name)
                 continue
             array = backend.asarray(0, "int32")
-            arrays.known_framework(type(array), arrays.namespace_of(array), backend.stop_gradient)
+            arrays.known_framework(type(array), arrays.namespace_of(array), _framework_of(backend))
 
 
 _noticed: set[str] = set()
-arrays.find_stop_gradient = _find_stop_gradient
+arrays.find_framework = _find_framework
 arrays.find_frameworks = _find_frameworks
