@@ -83,5 +83,5 @@ def types(session):
 @nox.session(python=TORCH_PYTHON)
 def bench(session):
     """The benchmarks, side by side with what they are compared with; writes benchmarks/RESULTS.md."""
-    session.install(TORCH, ".[jax]")
+    session.install(TORCH, ".[jax]", *GROUPS["bench"])
     session.run("python", "benchmarks/run.py", *session.posargs)

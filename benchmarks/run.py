@@ -11,8 +11,9 @@ from pathlib import Path
 
 import documented
 import import_time
+import rules
 
-PACKAGES = ("multisched", "numpy", "jax", "torch", "array-api-compat")
+PACKAGES = ("multisched", "numpy", "jax", "torch", "array-api-compat", "optax")
 
 
 def main() -> None:
@@ -28,6 +29,8 @@ def main() -> None:
             documented.report(["numpy", "jax", "torch"]),
             "## Time of `import multisched` beyond `import numpy`\n\n`python benchmarks/import_time.py`",
             import_time.report(),
+            "## Rules, beside the same formula by hand and the schedules of others\n\n`python benchmarks/rules.py`",
+            rules.report(),
         ]
     )
     Path(__file__).with_name("RESULTS.md").write_text(text + "\n", encoding="utf-8")
