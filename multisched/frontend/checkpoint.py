@@ -7,7 +7,7 @@ import numpy as np
 
 from multisched.errors import CheckpointMismatch, DuplicatePath
 from multisched.frontend.updates import get_variables
-from multisched.frontend.variables import Variable
+from multisched.frontend.variables import Variable, holding
 from multisched.graph.scope import current_graph
 from multisched.runtime.files import read_arrays, write_arrays
 
@@ -17,7 +17,10 @@ def save_variables(path: str | os.PathLike[str], name: str = "*", scope: str = "
 
     The file appears whole or not at all. Any backend can load it.
     """
-    write_arrays(path, {p: v.backend.to_numpy(v.value) for p, v in _by_path(name, scope).items()})
+    variables = _by_path(name, scope)
+    with holding(variables.values()):
+        values = {p: v.value for p, v in variables.items()}
+    write_arrays(path, {p: v.backend.to_numpy(values[p]) for p, v in variables.items()})
 
 
 def load_variables(path: str | os.PathLike[str], name: str = "*", scope: str = "*") -> None:
@@ -37,8 +40,9 @@ def load_variables(path: str | os.PathLike[str], name: str = "*", scope: str = "
     for p, variable in variables.items():
         _check_entry(where, p, variable, entries[p])
     new = [(v, v._accepted(entries[p], f"The entry {p}")) for p, v in variables.items()]
-    for variable, array in new:
-        variable.update(array)
+    with holding(variables.values()):
+        for variable, array in new:
+            variable.update(array)
 
 
 def _by_path(name: str, scope: str) -> dict[str, Variable]:

@@ -1,5 +1,7 @@
 """From rules to declared variables: a rule runs on tensors, and what it computes is recorded as updates."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from multisched.arrays import averaging_dtype, is_symbolic, kind_of
@@ -10,7 +12,7 @@ from multisched.frontend.function import Function, function
 from multisched.frontend.updates import add_updates
 from multisched.frontend.variables import Variable, dtype_argument
 from multisched.graph.program import if_given, ordered
-from multisched.graph.scope import Scope
+from multisched.graph.scope import Scope, current_names
 from multisched.graph.tensor import Constant, Op, Tensor
 from multisched.runtime.protocol import StateLock
 from multisched.runtime.registry import get_backend
@@ -116,10 +118,23 @@ def _title(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
+@contextmanager
+def _scope_of(name: str) -> Iterator[None]:
+    """The scope of one declaration; its name is free again if that fails, since nobody holds anything of it."""
+    names, before = current_names(), current_names().count(name)
+    with Scope(name):
+        since = names.count(name)
+        try:
+            yield
+        except BaseException:
+            names.give_back(name, before, since)
+            raise
+
+
 def _declare_schedule(rule: Schedule, where: Any, name: str, dtype: str | None, backend: Any, device: Any) -> Declared:
     if dtype is not None and kind_of(dtype) != "float":
         raise ScheduleStepError(f"The values of a schedule are real numbers, which {dtype} does not hold.")
-    with Scope(name):
+    with _scope_of(name):
         step = Variable(0, name="step", trainable=False, dtype="int32", backend=backend, device=device)
         xp = step.__array_namespace__()
         after = counted(xp, step)
@@ -141,7 +156,7 @@ def _declare_statistic(
             f"The average of {value} lives on its backend, {value.backend.name!r}, got backend={backend!r}."
         )
     xp = value.__array_namespace__()
-    with Scope(name):
+    with _scope_of(name):
         value = value if dtype is None else xp.astype(value, dtype)
         device = _device_of(value) if device is None else device
         initial = rule.init(value)

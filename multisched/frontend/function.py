@@ -20,7 +20,7 @@ from multisched.errors import MultischedError as Error
 from multisched.frontend.call import write_call
 from multisched.frontend.structure import flatten
 from multisched.frontend.updates import checked_updates
-from multisched.frontend.variables import Variable
+from multisched.frontend.variables import Variable, holding
 from multisched.graph.program import Program
 from multisched.graph.tensor import Placeholder, Tensor, common_backend
 from multisched.runtime.convert import checked
@@ -123,14 +123,17 @@ class Function:
     @property
     def state(self) -> State:
         """The values of the variables now, copied, by path; assign a state of the same form to bring it back."""
-        return {path: variable.value for path, variable in self._paths.items()}
+        paths = self._paths
+        with holding(paths.values()):
+            return {path: variable.value for path, variable in paths.items()}
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         paths = self._matched(state)
         new = [(v, v._accepted(state[path], f"The state of {v}")) for path, v in paths.items()]
-        for variable, array in new:
-            variable.update(array)
+        with holding(paths.values()):
+            for variable, array in new:
+                variable.update(array)
 
     def pure(self, state: Mapping[str, Any], *arrays: Any) -> tuple[Any, State]:
         """The function without its memory: `(outputs, new state)`, from `state` of the form of `f.state`.

@@ -1,11 +1,12 @@
 """The updates that variables record of themselves, and what is listed of the current graph."""
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from multisched.arrays import is_number, is_symbolic
 from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError, shown
-from multisched.frontend.variables import Variable
+from multisched.frontend.variables import Variable, holding
 from multisched.graph.infer import promote_number
 from multisched.graph.namespace import recording_namespace
 from multisched.graph.scope import current_graph
@@ -17,8 +18,8 @@ def get_updates(
 ) -> dict[Variable, Tensor]:
     """The recorded updates, `{variable: its value after the update}`, in the order of declaration.
 
-    `name` and `scope` are globs over those of the variable; `variables` takes these alone, of any graph. Nothing is
-    applied before a function is built with them.
+    `name` and `scope` are globs over those of the variable; `variables` takes these alone, in their order, of any
+    graph. Nothing is applied before a function is built with them.
 
     >>> import multisched as ms
     >>> ms.current_graph().reset()
@@ -26,10 +27,11 @@ def get_updates(
     >>> list(ms.get_updates(scope="/Piecewise*"))
     [Variable(name=step, shape=(), dtype=int32, trainable=False, scope=/PiecewiseConstant/)]
     """
-    found = get_variables(name, scope)
-    if variables is not None:
-        wanted = set(map(checked_variable, variables))
-        found = [v for v in found if v in wanted] + [v for v in wanted if v.graph is not current_graph()]
+    if variables is None:
+        found = get_variables(name, scope)
+    else:
+        given = dict.fromkeys(map(checked_variable, variables))
+        found = [v for v in given if fnmatchcase(v.name, name) and fnmatchcase(v.scope, scope)]
     return {v: v.recorded for v in found if v.recorded is not None}
 
 
@@ -60,8 +62,10 @@ def get_ops(name: str = "*", scope: str = "*") -> list[Op]:
 
 def reset_variables(name: str = "*", scope: str = "*") -> None:
     """Set the variables that match two globs back to their first values."""
-    for variable in get_variables(name, scope):
-        variable.reset()
+    variables = get_variables(name, scope)
+    with holding(variables):
+        for variable in variables:
+            variable.reset()
 
 
 def checked_variable(variable: Any) -> Variable:

@@ -1,5 +1,7 @@
 """Variables: declared tensors that hold a value between calls."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -66,10 +68,8 @@ class Variable(Tensor):
                 "Give an array, and let updates bring the variable to the tensor's value."
             )
         found = _backend_for(init, backend)
+        value = init if found.owns(init) else _host(init)
         dtype = implied_dtype(found, init) if dtype is None else dtype_argument(dtype)
-        value = init
-        if not found.owns(init):
-            value = _host(init)
         value = checked(
             found,
             value,
@@ -85,7 +85,10 @@ class Variable(Tensor):
         self, backend: Backend, value: Array, dtype: str, name: str, trainable: bool, device: Any, lock: StateLock
     ) -> None:
         self.cell = Cell(backend.asarray(value, dtype, device), lock)
-        kept = value if isinstance(value, np.ndarray) and not any(value.strides) else backend.to_numpy(self.cell.array)
+        if isinstance(value, np.ndarray) and value.size and not any(value.strides):  # one number, however large
+            kept = np.broadcast_to(value[(0,) * value.ndim].copy(), value.shape)
+        else:
+            kept = backend.to_numpy(self.cell.array)
         where = backend.device_of(self.cell.array)
         self._initial: Initial = lambda: backend.asarray(kept, dtype, where)
         self.trainable = trainable
@@ -182,6 +185,15 @@ def dtype_argument(dtype: Any) -> str:
     if name not in BITS:
         raise DTypeError(f"{dtype!r} is no dtype; expected one of {', '.join(BITS)}.")
     return name
+
+
+@contextmanager
+def holding(variables: Iterable[Variable]) -> Iterator[None]:
+    """Nobody else reads or writes these variables meanwhile, so that they are of one moment together."""
+    with ExitStack() as stack:
+        for lock in sorted({v.cell.lock for v in variables}, key=lambda lock: lock.serial):
+            stack.enter_context(lock.lock)
+        yield
 
 
 def _backend_for(init: Any, backend: Any) -> Backend:

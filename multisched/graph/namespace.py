@@ -193,6 +193,9 @@ class RecordingNamespace:
                 f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or an integer tensor. "
                 "For a boolean mask use xp.where, since shapes cannot depend on values."
             )
+        named = sum(k is not None for k in keys)
+        if named < x.ndim and not any(k is Ellipsis for k in keys):  # not every backend fills up by itself
+            keys = (*keys, Ellipsis)
         keys, reversed_axes = _forwards(x.shape, tuple(keys))
         view = self._view("getitem", x, lambda array, k: array[k], keys)
         return self.op("flip", (view,), view.shape, x.dtype, axis=reversed_axes) if reversed_axes else view

@@ -7,7 +7,7 @@ disturb its neighbours. A graph names and lists what was declared, weakly: it ke
 import itertools
 import threading
 import weakref
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -50,6 +50,19 @@ class Names:
             self._taken[name] = count + 1
             return f"{name}_{count}"
 
+    def count(self, name: str) -> int:
+        """How often `name` was given out, by `unique`'s count: 0 if never."""
+        with _lock:
+            return self._taken.get(name, 0)
+
+    def give_back(self, name: str, before: int, since: int) -> None:
+        """Take back the last `unique(name)`, before which the count was `before`, unless others asked since."""
+        with _lock:
+            if self._taken.get(name) == since:
+                self._taken[name] = before
+                if not before:
+                    del self._taken[name]
+
 
 _lock = threading.RLock()
 
@@ -64,7 +77,6 @@ class Graph:
 
     def __init__(self, name: str = "Graph"):
         self.name = checked_name(name)
-        self._tokens: list[Token[_Place]] = []
         self.reset()
 
     def reset(self) -> None:
@@ -90,11 +102,11 @@ class Graph:
         ]
 
     def __enter__(self) -> Self:
-        self._tokens.append(_place.set(_Place(self, None)))
+        _place.set(_Place(self, None, _place.get()))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        _place.reset(self._tokens.pop())
+        _leave()
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r})"
@@ -104,10 +116,18 @@ class _Place(NamedTuple):
     graph: Graph
     names: Names | None
     """None is the root of the graph, whichever that is after a reset."""
+    outer: "_Place | None"
+    """Where this context was before, and comes back to. Kept here since several contexts may be in one graph."""
 
 
-_root = _Place(Graph("root"), None)
+_root = _Place(Graph("root"), None, None)
 _place: ContextVar[_Place] = ContextVar("multisched_place", default=_root)
+
+
+def _leave() -> None:
+    outer = _place.get().outer
+    assert outer is not None  # somebody entered
+    _place.set(outer)
 
 
 def current_graph() -> Graph:
@@ -117,7 +137,7 @@ def current_graph() -> Graph:
 
 def current_names() -> Names:
     """The names of the scope that new declarations go to."""
-    graph, names = _place.get()
+    graph, names, _ = _place.get()
     return graph.root if names is None else names
 
 
@@ -144,17 +164,16 @@ class Scope:
     def __init__(self, name: str):
         self.name = checked_name(name)
         self._names: Names | None = None
-        self._tokens: list[Token[_Place]] = []
 
     def __enter__(self) -> Self:
         outer, graph = current_names(), current_graph()
         if self._names is None or self._names.root is not graph.root:
             self._names = Names(outer.path + outer.unique(self.name) + "/", outer)
-        self._tokens.append(_place.set(_Place(graph, self._names)))
+        _place.set(_Place(graph, self._names, _place.get()))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        _place.reset(self._tokens.pop())
+        _leave()
 
     def __repr__(self) -> str:
         return f"Scope({self.name!r})"

@@ -5,7 +5,7 @@ The format holds no code, so that a file from a stranger is safe to open; any ba
 
 import json
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,19 +31,22 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray])
     for name, array in arrays.items():
         if array.dtype.name not in _DTYPES.values():
             raise DTypeError(f"{name}: safetensors has no dtype {array.dtype.name}.")
-    ready = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    ready = {
+        name: np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape)
+        for name, array in arrays.items()
+    }
     checksums = {name: zlib.crc32(array.tobytes()) for name, array in ready.items()}
     content = save(ready, metadata={_CHECKSUMS: json.dumps(checksums)})
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:  # with the permissions of any new file, which tempfile withholds
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -54,25 +57,36 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     content = Path(path).read_bytes()
     try:
         entries: dict[str, Any] = dict(deserialize(content))  # type: ignore[no-untyped-call]
-        checksums = json.loads(_metadata(content).get(_CHECKSUMS, "{}"))
-        arrays = {name: _array(entry) for name, entry in entries.items()}
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as cause:
+        checksums = _checksums(content)
+        arrays = {name: _array(name, entry) for name, entry in entries.items()}
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise CheckpointCorrupt(f"{os.fspath(path)!r} is no whole safetensors file: {cause}.") from cause
+    if checksums is not None and set(checksums) != set(arrays):
+        names = ", ".join(sorted(map(repr, set(checksums) ^ set(arrays))))
+        raise CheckpointCorrupt(f"{os.fspath(path)!r} is damaged: entries and checksums differ in {names}.")
     for name, array in arrays.items():
-        if name in checksums and checksums[name] != zlib.crc32(array.tobytes()):
+        if checksums is not None and checksums[name] != zlib.crc32(array.tobytes()):
             raise CheckpointCorrupt(
                 f"{os.fspath(path)!r} is damaged: the checksum of {name!r} is not that of its bytes."
             )
     return arrays
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def _checksums(content: bytes) -> dict[str, int] | None:
+    """The checksums in the header; None in a file of others, which has none."""
     length = int.from_bytes(content[:8], "little")
     metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    return metadata
+    if _CHECKSUMS not in metadata:
+        return None
+    checksums: dict[str, int] = json.loads(metadata[_CHECKSUMS])
+    if not isinstance(checksums, dict):
+        raise ValueError("its checksums are no table")
+    return checksums
 
 
-def _array(entry: Mapping[str, Any]) -> np.ndarray:
+def _array(name: str, entry: Mapping[str, Any]) -> np.ndarray:
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"{name} is of dtype {entry['dtype']}, expected one of {', '.join(_DTYPES)}")
     dtype = _DTYPES[entry["dtype"]]
     if dtype == "bfloat16":
         import ml_dtypes

@@ -53,7 +53,9 @@ def scalars_decay_is_told(backend: Backend) -> None:
     """Whether operators on 0-d arrays give something that is no array."""
     scalar = backend.asarray(1.0, "float32")
     decays = type(scalar + scalar) not in backend.array_types
-    require(backend.scalars_decay is decays, "x + x of a 0-d array x", f"scalars_decay = {decays}", backend.scalars_decay)
+    require(
+        backend.scalars_decay is decays, "x + x of a 0-d array x", f"scalars_decay = {decays}", backend.scalars_decay
+    )
 
 
 @clause("Backend.in_place")
@@ -105,7 +107,9 @@ def devices_are_found_or_refused(backend: Backend) -> None:
         there = backend.device_of(backend.asarray(array, "float32", given))
         require(there == device, f"device_of(asarray(x, device={given!r}))", repr(device), repr(there))
     refused(DeviceError, "device('no such device')", lambda: backend.device("no such device"))
-    refused(DeviceError, "asarray(x, device='no such device')", lambda: backend.asarray(1.0, "float32", "no such device"))
+    refused(
+        DeviceError, "asarray(x, device='no such device')", lambda: backend.asarray(1.0, "float32", "no such device")
+    )
 
 
 @clause("Backend.owns")

@@ -53,7 +53,9 @@ def compile_takes_programs_of_any_form(backend: Backend) -> None:
     constant = backend.asarray(2.5, "float32")
     copy, astype = backend.operation("copy"), backend.operation("astype")
     require(tuple(backend.compile(lambda: (), 0, True)()) == (), "a program of nothing", (), "something")
-    expect_array(backend, "no argument", backend.compile(lambda: (copy(constant),), 0, True)()[0], np.array(2.5), "float32")
+    expect_array(
+        backend, "no argument", backend.compile(lambda: (copy(constant),), 0, True)()[0], np.array(2.5), "float32"
+    )
     run = backend.compile(lambda n, x: (astype(n, backend.dtype("float32")) + x, n + 1, x > 0), 0, True)
     for shape in ((), (0,), (2, 2)):
         n, x = sample("int32", shape), sample("float32", shape)

@@ -234,7 +234,9 @@ def state_carries_no_gradient(backend: Backend) -> None:
     require(not made.requires_grad, "asarray of an array that records", "one that does not", "one that does")
     cell = Cell(made, StateLock())
     backend.overwrite(cell, array * 2)
-    require(not cell.array.requires_grad, "overwrite with an array that records", "a cell that does not", "one that does")
+    require(
+        not cell.array.requires_grad, "overwrite with an array that records", "a cell that does not", "one that does"
+    )
     expect_array(backend, "overwrite with an array that records", cell.array, 2 * sample("float32"), "float32")
 
 
