@@ -36,6 +36,14 @@ class ScheduleValueError(RuleError):
     """The values of a schedule are not real numbers or arrays of one shape."""
 
 
+class StepCountError(RuleError):
+    """A length or a boundary of a schedule is no number of steps: negative, infinite, or not a number."""
+
+
+class ScheduleOptionError(RuleError):
+    """An option of a schedule is none of those there are."""
+
+
 class ScheduleStepError(MultischedError, TypeError):
     """A schedule was asked for its value at something that is no step: a bool, a string, a complex array."""
 

@@ -1,7 +1,40 @@
 """Schedules: values that depend only on how many updates have happened. One family a file."""
 
+from multisched.schedules.combine import clip, delay, from_function, join, repeat, stretch, warmup
 from multisched.schedules.compose import maximum, minimum
+from multisched.schedules.cycle import cosine_restarts, cyclic, one_cycle, warmup_stable_decay
+from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial, tanh
+from multisched.schedules.inverse import inverse_sqrt, inverse_time, noam
 from multisched.schedules.piecewise import piecewise_constant
 from multisched.schedules.schedule import Schedule, schedule
+from multisched.schedules.steps import piecewise_interpolate, piecewise_scale
 
-__all__ = ["Schedule", "maximum", "minimum", "piecewise_constant", "schedule"]
+__all__ = [
+    "Schedule",
+    "clip",
+    "constant",
+    "cosine",
+    "cosine_restarts",
+    "cyclic",
+    "delay",
+    "exponential",
+    "from_function",
+    "inverse_sqrt",
+    "inverse_time",
+    "join",
+    "linear",
+    "maximum",
+    "minimum",
+    "noam",
+    "one_cycle",
+    "piecewise_constant",
+    "piecewise_interpolate",
+    "piecewise_scale",
+    "polynomial",
+    "repeat",
+    "schedule",
+    "stretch",
+    "tanh",
+    "warmup",
+    "warmup_stable_decay",
+]

@@ -22,32 +22,37 @@ class Steps(tuple[tuple[int, Plain], ...]):
         return "{" + ", ".join(f"{step}: {value!r}" for step, value in self) + "}"
 
 
-def _checked_key(key: Any) -> int:
+def _checked_key(key: Any, what: str) -> int:
     if isinstance(key, float | np.floating) and math.isnan(key):
-        raise StepKeyError(f"Keys of steps_and_values are steps, non-negative integers, got {key!r}.")
+        raise StepKeyError(f"Keys of {what} are steps, non-negative integers, got {key!r}.")
     if isinstance(key, bool | np.bool_) or not isinstance(key, int | np.integer):
-        raise StepKeyTypeError(f"Keys of steps_and_values are steps, non-negative integers, got {shown(key)}.")
+        raise StepKeyTypeError(f"Keys of {what} are steps, non-negative integers, got {shown(key)}.")
     if key < 0:
-        raise StepKeyError(f"Keys of steps_and_values are steps, counted from 0, got the negative key {key}.")
+        raise StepKeyError(f"Keys of {what} are steps, counted from 0, got the negative key {key}.")
     return int(key)
 
 
-def _checked(init: Any, steps_and_values: Any) -> dict[str, Any]:
+def checked_steps(steps_and_values: Any, what: str) -> list[tuple[int, Any]]:
+    """The pairs of a dict whose keys are steps, in their order."""
     if isinstance(steps_and_values, Steps):  # from a pickle
         steps_and_values = dict(steps_and_values)
     if not isinstance(steps_and_values, Mapping):
-        raise ScheduleValueError(f"steps_and_values is a dict {{step: value}}, got {shown(steps_and_values)}.")
+        raise ScheduleValueError(f"{what} is a dict {{step: value}}, got {shown(steps_and_values)}.")
+    return sorted(((_checked_key(key, what), steps_and_values[key]) for key in steps_and_values), key=lambda p: p[0])
+
+
+def _checked(init: Any, steps_and_values: Any) -> dict[str, Any]:
     init = freeze(init, "init", ScheduleValueError)
     pairs = []
-    for key in steps_and_values:
-        value = freeze(steps_and_values[key], f"The value at step {key!r}", ScheduleValueError)
+    for key, given in checked_steps(steps_and_values, "steps_and_values"):
+        value = freeze(given, f"The value at step {key!r}", ScheduleValueError)
         if shape_of(value) != shape_of(init):
             raise ScheduleValueError(
                 f"All values of a schedule have one shape: init has {shape_of(init)}, "
                 f"the value at step {key!r} has {shape_of(value)}."
             )
-        pairs.append((_checked_key(key), value))
-    return {"init": init, "steps_and_values": Steps(sorted(pairs, key=lambda pair: pair[0]))}
+        pairs.append((key, value))
+    return {"init": init, "steps_and_values": Steps(pairs)}
 
 
 @schedule(_checked)

@@ -1,0 +1,306 @@
+"""Schedules that come back: restarts, triangles, one cycle."""
+
+import math
+from typing import Any
+
+from multisched.arrays import Array, Namespace
+from multisched.errors import ScheduleOptionError
+from multisched.schedules.parts import (
+    CURVES,
+    above,
+    along,
+    between,
+    constant_like,
+    elapsed,
+    flag,
+    fraction,
+    length,
+    one_of,
+    reached,
+    real,
+    turns,
+)
+from multisched.schedules.schedule import schedule
+
+_MOST_CYCLES = 1000
+_LAST_STEP = 2**31
+
+
+def _checked_restarts(
+    init: Any, steps: Any, period_mul: Any = 1, peak_mul: Any = 1, end: Any = 0, cycles: Any = None
+) -> dict[str, Any]:
+    if cycles is not None and (isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 1):
+        raise ScheduleOptionError(f"cycles must be an integer of at least 1, or None for no end, got {cycles!r}.")
+    return {
+        "init": real(init, "init"),
+        "steps": length(steps, "steps", zero=False),
+        "period_mul": above(period_mul, "period_mul", 1),
+        "peak_mul": above(peak_mul, "peak_mul", 0),
+        "end": real(end, "end"),
+        "cycles": cycles,
+    }
+
+
+def _starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
+    """Where the cycles after the first begin, and where the last one ends."""
+    starts: list[float] = []
+    at, period = steps, steps
+    while at < _LAST_STEP and len(starts) < (_MOST_CYCLES if cycles is None else cycles):
+        starts.append(at)
+        period *= period_mul
+        at += period
+    return starts
+
+
+@schedule(_checked_restarts)
+def cosine_restarts(
+    xp: Namespace,
+    step: Array,
+    init: float,
+    steps: int,
+    period_mul: float = 1,
+    peak_mul: float = 1,
+    end: float = 0,
+    cycles: int | None = None,
+) -> Array:
+    """Half waves from `init` to `end`, one after the other.
+
+        f(step) = end + (peak_i - end) * (1 + cos(pi * u)) / 2,  u = (step - start_i) / period_i in cycle i
+        period_i = steps * period_mul ** i,  peak_i = end + (init - end) * peak_mul ** i
+
+    Parameters
+    ----------
+    init:
+        The value at the start of the first cycle, and before.
+    steps:
+        The length of the first cycle, in updates. At `steps` the next one starts, at its peak.
+    period_mul:
+        How much longer each cycle is than the one before; at least 1.
+    peak_mul:
+        By how much each cycle is lower, measured from `end`.
+    end:
+        What each cycle goes down to.
+    cycles:
+        After how many of them it stays at `end`; by default it goes on for ever.
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Sources: Loshchilov and Hutter, "SGDR", 2017; `keras.optimizers.schedules.CosineDecayRestarts`.
+
+    >>> lr = cosine_restarts(1.0, 10, period_mul=2, peak_mul=0.5)
+    >>> [round(lr(step), 4) for step in (0, 5, 9, 10, 20, 29, 30)]
+    [1.0, 0.5, 0.0245, 0.5, 0.25, 0.0031, 0.25]
+    """
+    if period_mul == 1:
+        index, done = turns(xp, step, steps)
+        if cycles is not None:
+            over, last = index >= cycles, constant_like(xp, index, cycles - 1.0)
+            done, index = xp.where(over, constant_like(xp, done, 1.0), done), xp.where(over, last, index)
+    else:
+        starts = _starts(steps, period_mul, cycles)
+        done, index = fraction(xp, step, 0, steps), constant_like(xp, step, 0.0)
+        for i, start in enumerate(starts):
+            if cycles is not None and i + 1 == cycles:
+                break
+            later = reached(xp, step, start)
+            done = xp.where(later, fraction(xp, step, start, steps * period_mul ** (i + 1)), done)
+            index = xp.where(later, constant_like(xp, index, i + 1.0), index)
+    wave = 0.5 + 0.5 * xp.cos(math.pi * done)
+    return between(end, init, wave if peak_mul == 1 else wave * peak_mul**index)
+
+
+def _checked_cyclic(
+    base: Any, peak: Any, up_steps: Any, down_steps: Any = None, mode: Any = "triangular", gamma: Any = 1
+) -> dict[str, Any]:
+    return {
+        "base": real(base, "base"),
+        "peak": real(peak, "peak"),
+        "up_steps": length(up_steps, "up_steps", zero=False),
+        "down_steps": None if down_steps is None else length(down_steps, "down_steps"),
+        "mode": one_of(mode, "mode", "triangular", "triangular2", "exp_range"),
+        "gamma": above(gamma, "gamma", 0, allowed=False),
+    }
+
+
+@schedule(_checked_cyclic)
+def cyclic(
+    xp: Namespace,
+    step: Array,
+    base: float,
+    peak: float,
+    up_steps: int,
+    down_steps: int | None = None,
+    mode: str = "triangular",
+    gamma: float = 1,
+) -> Array:
+    """Up from `base` to `peak` and down again, for ever.
+
+        f(step) = base + (peak - base) * w * scale
+        w rises from 0 to 1 in `up_steps`, and falls to 0 in `down_steps`
+        scale = 1, or 2 ** -cycle ("triangular2"), or gamma ** step ("exp_range")
+
+    Parameters
+    ----------
+    base, peak:
+        The lowest and the highest value.
+    up_steps, down_steps:
+        The lengths of the two slopes, in updates; the second as long as the first unless given, and may be 0.
+    mode:
+        "triangular" for equal triangles, "triangular2" for each half as high as the one before, "exp_range" for a
+        height that falls by `gamma` at every step.
+    gamma:
+        The factor of "exp_range".
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Sources: Smith, "Cyclical Learning Rates", 2017; `torch.optim.lr_scheduler.CyclicLR`.
+
+    >>> lr = cyclic(0.0, 1.0, 4, mode="triangular2")
+    >>> [lr(step) for step in (0, 2, 4, 6, 8, 12)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.5]
+    """
+    down = up_steps if down_steps is None else down_steps
+    period = up_steps + down
+    index, done = turns(xp, step, period)
+    up = done * (period / up_steps)
+    height = xp.where(up <= 1, up, (1 - done) * (period / down)) if down else up
+    if mode == "triangular2":
+        height = height * 0.5**index
+    if mode == "exp_range":
+        height = height * gamma ** elapsed(xp, step, 0)
+    return between(base, peak, height)
+
+
+def _checked_one_cycle(
+    peak: Any,
+    steps: Any,
+    warmup: Any = 0.3,
+    init_div: Any = 25,
+    end_div: Any = 1e4,
+    anneal: Any = "cosine",
+    three_phase: Any = False,
+) -> dict[str, Any]:
+    part = above(warmup, "warmup", 0)
+    if part > (0.5 if flag(three_phase, "three_phase") else 1):
+        raise ScheduleOptionError(f"warmup is a part of the whole, at most 1, or 0.5 of three phases, got {warmup!r}.")
+    return {
+        "peak": real(peak, "peak"),
+        "steps": length(steps, "steps", zero=False),
+        "warmup": part,
+        "init_div": above(init_div, "init_div", 0, allowed=False),
+        "end_div": above(end_div, "end_div", 0, allowed=False),
+        "anneal": one_of(anneal, "anneal", "cosine", "linear"),
+        "three_phase": bool(three_phase),
+    }
+
+
+@schedule(_checked_one_cycle)
+def one_cycle(
+    xp: Namespace,
+    step: Array,
+    peak: float,
+    steps: int,
+    warmup: float = 0.3,
+    init_div: float = 25,
+    end_div: float = 1e4,
+    anneal: str = "cosine",
+    three_phase: bool = False,
+) -> Array:
+    """Up to `peak`, then down far below the start.
+
+        init = peak / init_div,  end = init / end_div
+        two phases:    init -> peak in the first `warmup * steps`, then peak -> end by `steps`
+        three phases:  init -> peak, peak -> init in as long again, then init -> end by `steps`
+
+    Parameters
+    ----------
+    peak:
+        The highest value, at step `warmup * steps`.
+    steps:
+        The length of the whole, in updates. At `steps` the value is `end`, and stays.
+    warmup:
+        The part of the whole in which it rises; 0 starts at the peak.
+    init_div, end_div:
+        How far below the peak it starts, and how far below that it ends.
+    anneal:
+        "cosine" for half waves, "linear" for lines.
+    three_phase:
+        Whether it comes down to the start first, as fast as it rose.
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Sources: Smith and Topin, "Super-Convergence", 2018; `torch.optim.lr_scheduler.OneCycleLR`, whose phases end one
+    update earlier: `dialects.torch.OneCycleLR`.
+
+    >>> lr = one_cycle(1.0, 10, warmup=0.5, init_div=10, end_div=10)
+    >>> [round(lr(step), 4) for step in (0, 5, 10, 11)]
+    [0.1, 1.0, 0.01, 0.01]
+    """
+    init, turn = peak / init_div, warmup * steps
+    phases = [(init, peak, turn), (peak, init, turn), (init, init / end_div, steps - 2 * turn)]
+    if not three_phase:
+        phases = [(init, peak, turn), (peak, init / end_div, steps - turn)]
+    return along(xp, step, phases, anneal)
+
+
+def _checked_stable(
+    peak: Any,
+    warmup_steps: Any,
+    stable_steps: Any,
+    decay_steps: Any,
+    init: Any = 0,
+    end: Any = 0,
+    warmup: Any = "linear",
+    decay: Any = "linear",
+) -> dict[str, Any]:
+    return {
+        "peak": real(peak, "peak"),
+        "warmup_steps": length(warmup_steps, "warmup_steps"),
+        "stable_steps": length(stable_steps, "stable_steps"),
+        "decay_steps": length(decay_steps, "decay_steps"),
+        "init": real(init, "init"),
+        "end": real(end, "end"),
+        "warmup": one_of(warmup, "warmup", *CURVES),
+        "decay": one_of(decay, "decay", *CURVES),
+    }
+
+
+@schedule(_checked_stable)
+def warmup_stable_decay(
+    xp: Namespace,
+    step: Array,
+    peak: float,
+    warmup_steps: int,
+    stable_steps: int,
+    decay_steps: int,
+    init: float = 0,
+    end: float = 0,
+    warmup: str = "linear",
+    decay: str = "linear",
+) -> Array:
+    """Up to `peak`, level, then down: the trapezoid, which can be prolonged while it runs.
+
+        init -> peak in `warmup_steps`, peak for `stable_steps`, peak -> end in `decay_steps`, then end
+
+    Parameters
+    ----------
+    peak, init, end:
+        The values on the plateau, at step 0, and after everything.
+    warmup_steps, stable_steps, decay_steps:
+        The lengths of the three phases, in updates; one of 0 is skipped.
+    warmup, decay:
+        The shape of a phase: "linear"; "cosine", a half wave; "1-sqrt", of which the square root of the time is gone.
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Sources: Hu et al., "MiniCPM", 2024; Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations", 2024, for "1-sqrt"; `transformers.get_wsd_schedule`.
+
+    >>> lr = warmup_stable_decay(1.0, 2, 4, 4)
+    >>> [lr(step) for step in (0, 1, 2, 6, 8, 10, 11)]
+    [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+    """
+    rising = CURVES[warmup](xp, fraction(xp, step, 0, warmup_steps))
+    falling = CURVES[decay](xp, fraction(xp, step, warmup_steps + stable_steps, decay_steps))
+    down = between(peak, end, falling)
+    return xp.where(reached(xp, step, warmup_steps), down, between(init, peak, rising)) if warmup_steps else down

@@ -1,0 +1,275 @@
+"""Schedules that go one way: along a line, a power, an exponential, a half wave."""
+
+import math
+from typing import Any
+
+from multisched.arrays import Array, Namespace
+from multisched.schedules.parts import (
+    above,
+    between,
+    constant_like,
+    elapsed,
+    flag,
+    floating,
+    fraction,
+    length,
+    real,
+    since,
+    turns,
+)
+from multisched.schedules.schedule import schedule
+
+
+@schedule(lambda value: {"value": real(value, "value")})
+def constant(xp: Namespace, step: Array, value: float) -> Array:
+    """The same value at every step.
+
+        f(step) = value
+
+    Raises `ScheduleValueError` for a value that is no finite real number.
+
+    >>> lr = constant(0.1)
+    >>> lr(0), lr(1000)
+    (0.1, 0.1)
+    """
+    return constant_like(xp, step, value)
+
+
+def _checked_linear(init: Any, end: Any, steps: Any, begin: Any = 0) -> dict[str, Any]:
+    return {
+        "init": real(init, "init"),
+        "end": real(end, "end"),
+        "steps": length(steps, "steps"),
+        "begin": length(begin, "begin"),
+    }
+
+
+@schedule(_checked_linear)
+def linear(xp: Namespace, step: Array, init: float, end: float, steps: int, begin: int = 0) -> Array:
+    """A straight line from `init` to `end`.
+
+        f(step) = init + (end - init) * min(max(step - begin, 0) / steps, 1)
+
+    Parameters
+    ----------
+    init, end:
+        The values up to step `begin`, and from step `begin + steps` on.
+    steps:
+        How long it takes, in updates; 0 jumps at `begin`.
+    begin:
+        When it begins, in updates.
+
+    Raises `ScheduleValueError` and `StepCountError`.
+
+    Source: `optax.linear_schedule`.
+
+    >>> lr = linear(1.0, 0.0, 4, begin=2)
+    >>> [lr(step) for step in (0, 2, 3, 5, 6, 7)]
+    [1.0, 1.0, 0.75, 0.25, 0.0, 0.0]
+    """
+    return between(init, end, fraction(xp, step, begin, steps))
+
+
+def _checked_polynomial(
+    init: Any, end: Any, steps: Any, power: Any = 1, begin: Any = 0, cycle: Any = False
+) -> dict[str, Any]:
+    return {
+        **_checked_linear(init, end, steps, begin),
+        "steps": length(steps, "steps", zero=not flag(cycle, "cycle")),
+        "power": above(power, "power", 0, allowed=False),
+        "cycle": flag(cycle, "cycle"),
+    }
+
+
+@schedule(_checked_polynomial)
+def polynomial(
+    xp: Namespace,
+    step: Array,
+    init: float,
+    end: float,
+    steps: int,
+    power: float = 1,
+    begin: int = 0,
+    cycle: bool = False,
+) -> Array:
+    """A power of the time that is left.
+
+        f(step) = end + (init - end) * (1 - min(max(step - begin, 0) / steps, 1)) ** power
+
+    Parameters
+    ----------
+    init, end:
+        The values up to step `begin`, and from step `begin + steps` on.
+    steps, begin:
+        How long it takes, and when it begins, in updates. Without a length it jumps at `begin`.
+    power:
+        1 is a line, 2 a parabola that flattens out; more than 0.
+    cycle:
+        Instead of ending, stretch `steps` to its next multiple: at `begin + steps` the value is `end`, right after it
+        jumps up, and then falls over twice the time, and so on. `steps` must then be positive.
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Sources: `optax.polynomial_schedule`; `keras.optimizers.schedules.PolynomialDecay` for `cycle`.
+
+    >>> lr = polynomial(1.0, 0.0, 4, power=2)
+    >>> [lr(step) for step in (0, 2, 4, 5)]
+    [1.0, 0.25, 0.0, 0.0]
+    """
+    if cycle:
+        late = since(xp, step, begin)
+        count, part = turns(xp, late, steps)
+        rounds = xp.where(part > 0, count + 1, count)
+        rounds = xp.where(rounds < 1, constant_like(xp, rounds, 1.0), rounds)
+        left = 1 - floating(xp, late) / (steps * rounds)
+    else:
+        left = 1 - fraction(xp, step, begin, steps)
+    return between(end, init, left if power == 1 else left**power)
+
+
+def _checked_exponential(
+    init: Any, rate: Any, steps: Any, begin: Any = 0, staircase: Any = False, end: Any = None
+) -> dict[str, Any]:
+    return {
+        "init": real(init, "init"),
+        "rate": above(rate, "rate", 0, allowed=False),
+        "steps": length(steps, "steps", zero=False),
+        "begin": length(begin, "begin"),
+        "staircase": flag(staircase, "staircase"),
+        "end": None if end is None else real(end, "end"),
+    }
+
+
+@schedule(_checked_exponential)
+def exponential(
+    xp: Namespace,
+    step: Array,
+    init: float,
+    rate: float,
+    steps: int,
+    begin: int = 0,
+    staircase: bool = False,
+    end: float | None = None,
+) -> Array:
+    """A factor of `rate` for every `steps` steps.
+
+        f(step) = init * rate ** (max(step - begin, 0) / steps)
+
+    Parameters
+    ----------
+    init:
+        The value up to step `begin`.
+    rate:
+        The factor, more than 0.
+    steps, begin:
+        In how many updates the factor is applied once, and from which update on.
+    staircase:
+        Apply it all at once at the end of each `steps`, with the exponent rounded down.
+    end:
+        Where it stops: a lower bound if `rate` is less than 1, else an upper one. By default nowhere.
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Sources: `optax.exponential_decay`, `keras.optimizers.schedules.ExponentialDecay`.
+
+    >>> lr = exponential(1.0, 0.5, 10)
+    >>> lr(0), lr(10), lr(20), round(lr(5), 4)
+    (1.0, 0.5, 0.25, 0.7071)
+    >>> exponential(1.0, 0.5, 10, staircase=True)(19)
+    0.5
+    """
+    late = elapsed(xp, step, begin)
+    periods = late / steps
+    value = init * rate ** (xp.floor(periods) if staircase else periods)
+    if end is None:
+        return value
+    bound = constant_like(xp, value, end)
+    return xp.where(value < bound, bound, value) if rate < 1 else xp.where(value > bound, bound, value)
+
+
+def _checked_cosine(
+    init: Any, steps: Any, end: Any = 0, exponent: Any = 1, begin: Any = 0, k: Any = 1
+) -> dict[str, Any]:
+    return {
+        **_checked_linear(init, end, steps, begin),
+        "exponent": above(exponent, "exponent", 0, allowed=False),
+        "k": above(k, "k", 0, allowed=False),
+    }
+
+
+@schedule(_checked_cosine)
+def cosine(
+    xp: Namespace,
+    step: Array,
+    init: float,
+    steps: int,
+    end: float = 0,
+    exponent: float = 1,
+    begin: int = 0,
+    k: float = 1,
+) -> Array:
+    """A half wave from `init` to `end`.
+
+        u = min(max(step - begin, 0) / steps, 1)
+        f(step) = end + (init - end) * ((1 + cos(pi * u ** k)) / 2) ** exponent
+
+    Parameters
+    ----------
+    init, end:
+        The values up to step `begin`, and from step `begin + steps` on.
+    steps, begin:
+        How long it takes, and when it begins, in updates. Without a length it jumps at `begin`.
+    exponent:
+        A power of the wave: more than 1 falls earlier.
+    k:
+        A power of the time: more than 1 falls later.
+
+    Raises `ScheduleValueError` and `StepCountError`.
+
+    Sources: Loshchilov and Hutter, "SGDR", 2017; `optax.cosine_decay_schedule` for `exponent`; Zhang and Li, "k-decay",
+    2020, as in timm, for `k`.
+
+    >>> lr = cosine(1.0, 10)
+    >>> [round(lr(step), 4) for step in (0, 5, 9, 10, 11)]
+    [1.0, 0.5, 0.0245, 0.0, 0.0]
+    """
+    done = fraction(xp, step, begin, steps)
+    wave = 0.5 + 0.5 * xp.cos(math.pi * (done if k == 1 else done**k))
+    return between(end, init, wave if exponent == 1 else wave**exponent)
+
+
+def _checked_tanh(init: Any, steps: Any, end: Any = 0, lower: Any = -7, upper: Any = 3) -> dict[str, Any]:
+    given = _checked_linear(init, end, steps)
+    del given["begin"]
+    return {**given, "lower": real(lower, "lower"), "upper": real(upper, "upper")}
+
+
+@schedule(_checked_tanh)
+def tanh(
+    xp: Namespace, step: Array, init: float, steps: int, end: float = 0, lower: float = -7, upper: float = 3
+) -> Array:
+    """A part of a hyperbolic tangent: long at `init`, then down to near `end`.
+
+        u = min(max(step, 0) / steps, 1)
+        f(step) = end + (init - end) * (1 - tanh(lower * (1 - u) + upper * u)) / 2     before `steps`, then end
+
+    Parameters
+    ----------
+    init, end:
+        The values at the two far ends of the tangent; `end` is taken from step `steps` on.
+    steps:
+        How long it takes, in updates; 0 gives `end` at once.
+    lower, upper:
+        Which part of the tangent is passed through.
+
+    Raises `ScheduleValueError` and `StepCountError`.
+
+    Source: Hsueh et al., "Stochastic gradient descent with hyperbolic-tangent decay", 2019, as in timm.
+
+    >>> lr = tanh(1.0, 10)
+    >>> [round(lr(step), 4) for step in (0, 7, 9, 10)]
+    [1.0, 0.5, 0.018, 0.0]
+    """
+    done = fraction(xp, step, 0, steps)
+    value = between(end, init, 0.5 - 0.5 * xp.tanh(between(lower, upper, done)))
+    return xp.where(done < 1, value, constant_like(xp, value, end))

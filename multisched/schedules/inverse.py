@@ -1,0 +1,116 @@
+"""Schedules that fall as the inverse of the time, or of its root."""
+
+from typing import Any
+
+from multisched.arrays import Array, Namespace
+from multisched.schedules.parts import above, elapsed, flag, fraction, length, real
+from multisched.schedules.schedule import schedule
+
+
+def _checked_inverse_time(init: Any, rate: Any, steps: Any, staircase: Any = False) -> dict[str, Any]:
+    return {
+        "init": real(init, "init"),
+        "rate": above(rate, "rate", 0),
+        "steps": length(steps, "steps", zero=False),
+        "staircase": flag(staircase, "staircase"),
+    }
+
+
+@schedule(_checked_inverse_time)
+def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: int, staircase: bool = False) -> Array:
+    """A hyperbola.
+
+        f(step) = init / (1 + rate * step / steps)
+
+    Parameters
+    ----------
+    init:
+        The value at step 0 and before.
+    rate, steps:
+        The divisor grows by `rate`, at least 0, in every `steps` updates.
+    staircase:
+        All at once at the end of each `steps`.
+
+    Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
+
+    Source: `keras.optimizers.schedules.InverseTimeDecay`.
+
+    >>> lr = inverse_time(1.0, 1.0, 10)
+    >>> lr(0), lr(10), lr(30)
+    (1.0, 0.5, 0.25)
+    """
+    periods = elapsed(xp, step, 0) / steps
+    return init / (1 + rate * (xp.floor(periods) if staircase else periods))
+
+
+def _checked_inverse_sqrt(peak: Any, warmup_steps: Any, timescale: Any = None) -> dict[str, Any]:
+    warmup = length(warmup_steps, "warmup_steps")
+    scale = timescale if timescale is None else length(timescale, "timescale", zero=False)
+    return {"peak": real(peak, "peak"), "warmup_steps": warmup, "timescale": scale}
+
+
+@schedule(_checked_inverse_sqrt)
+def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, timescale: float | None = None) -> Array:
+    """A line up to `peak`, then the inverse square root of the time.
+
+        f(step) = peak * step / warmup_steps                                    before `warmup_steps`
+        f(step) = peak / sqrt((step - warmup_steps) / timescale + 1)            from there on
+
+    Parameters
+    ----------
+    peak:
+        The value at step `warmup_steps`.
+    warmup_steps:
+        The length of the line, in updates; 0 starts at the peak.
+    timescale:
+        After how many updates past the peak the value has fallen to its half, times three; by default `warmup_steps`,
+        or 10,000 without a warm-up.
+
+    Raises `ScheduleValueError` and `StepCountError`.
+
+    Source: `transformers.get_inverse_sqrt_schedule`.
+
+    >>> lr = inverse_sqrt(1.0, 4)
+    >>> [lr(step) for step in (0, 2, 4, 16)]
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    scale = timescale if timescale is not None else warmup_steps or 10_000
+    late = elapsed(xp, step, warmup_steps)
+    return peak * fraction(xp, step, 0, warmup_steps) / xp.sqrt(late / scale + 1)
+
+
+def _checked_noam(d_model: Any, warmup_steps: Any, factor: Any = 1) -> dict[str, Any]:
+    return {
+        "d_model": above(d_model, "d_model", 0, allowed=False),
+        "warmup_steps": length(warmup_steps, "warmup_steps", zero=False),
+        "factor": real(factor, "factor"),
+    }
+
+
+@schedule(_checked_noam)
+def noam(xp: Namespace, step: Array, d_model: float, warmup_steps: int, factor: float = 1) -> Array:
+    """The schedule of the first Transformer: a line up, then the inverse square root of the step.
+
+        s = step + 1
+        f(step) = factor * d_model ** -0.5 * min(s ** -0.5, s * warmup_steps ** -1.5)
+
+    Parameters
+    ----------
+    d_model:
+        The width of the model.
+    warmup_steps:
+        The update of the peak, counted from 1; more than 0.
+    factor:
+        A scale for all of it.
+
+    Raises `ScheduleValueError` and `StepCountError`.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017.
+
+    >>> lr = noam(4, 100)
+    >>> round(lr(0), 6), round(lr(99), 6), round(lr(399), 6)
+    (0.0005, 0.05, 0.025)
+    """
+    count = elapsed(xp, step, 0) + 1
+    rising, falling = count * warmup_steps**-1.5, 1 / xp.sqrt(count)
+    return factor * d_model**-0.5 * xp.where(rising < falling, rising, falling)

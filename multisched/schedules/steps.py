@@ -1,0 +1,80 @@
+"""Schedules through given points: factors at steps, and lines or half waves between values at steps."""
+
+from itertools import pairwise
+from typing import Any
+
+from multisched.arrays import Array, Namespace
+from multisched.errors import ScheduleValueError
+from multisched.schedules.parts import CURVES, between, constant_like, fraction, one_of, reached, real
+from multisched.schedules.piecewise import Steps, checked_steps, piecewise_constant
+from multisched.schedules.schedule import schedule
+
+
+def _checked_scale(init: Any, steps_and_scales: Any) -> dict[str, Any]:
+    steps = checked_steps(steps_and_scales, "steps_and_scales")
+    pairs = [(step, real(scale, f"The scale at step {step}")) for step, scale in steps]
+    return {"init": real(init, "init"), "steps_and_scales": Steps(pairs)}
+
+
+@schedule(_checked_scale)
+def piecewise_scale(xp: Namespace, step: Array, init: float, steps_and_scales: Any) -> Array:
+    """`init`, multiplied by a factor at each of some steps.
+
+        f(step) = init * product of steps_and_scales[k] over all keys k <= step
+
+    Parameters
+    ----------
+    init:
+        The value before the first key.
+    steps_and_scales:
+        `{step: factor}`. Keys are non-negative integers in any order; the factor applies *at* its key. Empty: constant.
+
+    Raises `StepKeyError`, `StepKeyTypeError` and `ScheduleValueError`.
+
+    Sources: `optax.piecewise_constant_schedule`, `torch.optim.lr_scheduler.MultiStepLR`.
+
+    >>> lr = piecewise_scale(1.0, {4: 0.5, 8: 0.5})
+    >>> [lr(step) for step in (0, 3, 4, 7, 8, 100)]
+    [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+    values, value = [], init
+    for key, scale in steps_and_scales:
+        value = value * scale
+        values.append((key, value))
+    return piecewise_constant.__wrapped__(xp, step, init, Steps(values))  # type: ignore[attr-defined]
+
+
+def _checked_interpolate(steps_and_values: Any, kind: Any = "linear") -> dict[str, Any]:
+    steps = checked_steps(steps_and_values, "steps_and_values")
+    if not steps:
+        raise ScheduleValueError("steps_and_values must have at least one step to go through, got none.")
+    pairs = [(step, real(value, f"The value at step {step}")) for step, value in steps]
+    return {"steps_and_values": Steps(pairs), "kind": one_of(kind, "kind", "linear", "cosine")}
+
+
+@schedule(_checked_interpolate)
+def piecewise_interpolate(xp: Namespace, step: Array, steps_and_values: Any, kind: str = "linear") -> Array:
+    """Through given values at given steps, along lines or half waves.
+
+        f(k) = steps_and_values[k];  between two keys along the curve;  level before the first and after the last
+
+    Parameters
+    ----------
+    steps_and_values:
+        `{step: value}`, at least one. Keys are non-negative integers in any order; values are real numbers.
+    kind:
+        "linear", or "cosine" for half waves, which are level at each key.
+
+    Raises `StepKeyError`, `StepKeyTypeError`, `ScheduleValueError` and `ScheduleOptionError`.
+
+    Source: `optax.piecewise_interpolate_schedule`, which gives factors where this gives values.
+
+    >>> lr = piecewise_interpolate({0: 0.0, 4: 1.0, 6: 0.0})
+    >>> [lr(step) for step in (0, 2, 4, 5, 6, 7)]
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+    """
+    result = constant_like(xp, step, steps_and_values[0][1])
+    for (begin, before), (end, after) in pairwise(steps_and_values):
+        done = CURVES[kind](xp, fraction(xp, step, begin, end - begin))
+        result = xp.where(reached(xp, step, begin), between(before, after, done), result)
+    return result
