@@ -5,7 +5,7 @@ state, which lives on a backend and changes (`PiecewiseConstant`, `Variable`). `
 """
 
 from multisched import errors
-from multisched.averages import EmaState, SmaState, Statistic, SwaState, ema, sma, swa
+from multisched.averages import EmaState, PlateauState, SmaState, Statistic, SwaState, ema, plateau, sma, swa
 from multisched.frontend.checkpoint import load_variables, save_variables
 from multisched.frontend.declare import (
     Declared,
@@ -67,6 +67,7 @@ __all__ = [
     "Graph",
     "PiecewiseConstant",
     "Placeholder",
+    "PlateauState",
     "Schedule",
     "Scope",
     "SimpleMovingAverage",
@@ -108,6 +109,7 @@ __all__ = [
     "piecewise_constant",
     "piecewise_interpolate",
     "piecewise_scale",
+    "plateau",
     "polynomial",
     "repeat",
     "reset_variables",
