@@ -163,6 +163,10 @@ class StateError(MultischedError, ValueError):
     """A state given to `f.pure` or `f.state` is not that of this function."""
 
 
+class OptimizerError(MultischedError, ValueError):
+    """An optimizer cannot be driven: it is none, or has no hyperparameter, group or state of the kind."""
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 class CheckpointError(MultischedError, ValueError):
     """A checkpoint could not be loaded; nothing was changed."""
