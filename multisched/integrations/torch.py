@@ -95,7 +95,9 @@ def _driver_class() -> Any:
             self.optimizer, self.rules, self.manual = optimizer, rules, manual
             self.last_epoch = 0
             self._step_count = 1
-            self._hook = None if manual else optimizer.register_step_post_hook(self._after_step)
+            # A compiled step goes on after the hook, and is not compiled again for each count.
+            hook = torch.compiler.disable(lambda *_: self._advance())
+            self._hook = None if manual else optimizer.register_step_post_hook(hook)
             self._write()
             self.base_lrs = [group.get("initial_lr", group.get("lr")) for group in optimizer.param_groups]
 
@@ -108,10 +110,6 @@ def _driver_class() -> Any:
             """Nothing, since the optimizer's steps are counted; with `manual`, one update more."""
             if self.manual:
                 self._advance()
-
-        @torch.compiler.disable  # a compiled step goes on after it, and is not compiled again for each count
-        def _after_step(self, *args: Any) -> None:
-            self._advance()
 
         def _advance(self) -> None:
             self.last_epoch += 1
