@@ -96,7 +96,8 @@ def _driver_class() -> Any:
             self.last_epoch = 0
             self._step_count = 1
             # A compiled step goes on after the hook, and is not compiled again for each count.
-            hook = torch.compiler.disable(lambda *_: self._advance())
+            apart: Any = torch.compiler.disable
+            hook = apart(lambda *_: self._advance())
             self._hook = None if manual else optimizer.register_step_post_hook(hook)
             self._write()
             self.base_lrs = [group.get("initial_lr", group.get("lr")) for group in optimizer.param_groups]
