@@ -41,7 +41,7 @@ def _checked_restarts(
     }
 
 
-def _starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
+def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
     """Where the cycles after the first begin, and where the last one ends."""
     starts: list[float] = []
     at, period = steps, steps
@@ -97,9 +97,9 @@ def cosine_restarts(
             over, last = index >= cycles, constant_like(xp, index, cycles - 1.0)
             done, index = xp.where(over, constant_like(xp, done, 1.0), done), xp.where(over, last, index)
     else:
-        starts = _starts(steps, period_mul, cycles)
+        begins = starts(steps, period_mul, cycles)
         done, index = fraction(xp, step, 0, steps), constant_like(xp, step, 0.0)
-        for i, start in enumerate(starts):
+        for i, start in enumerate(begins):
             if cycles is not None and i + 1 == cycles:
                 break
             later = reached(xp, step, start)
