@@ -16,6 +16,7 @@ from multisched.schedules.parts import (
     fraction,
     length,
     one_of,
+    power,
     reached,
     real,
     turns,
@@ -106,7 +107,11 @@ def cosine_restarts(
             done = xp.where(later, fraction(xp, step, start, steps * period_mul ** (i + 1)), done)
             index = xp.where(later, constant_like(xp, index, i + 1.0), index)
     wave = 0.5 + 0.5 * xp.cos(math.pi * done)
-    return between(end, init, wave if peak_mul == 1 else wave * peak_mul**index)
+    if peak_mul == 0:
+        scale = xp.where(index > 0, constant_like(xp, index, 0.0), constant_like(xp, index, 1.0))
+    else:
+        scale = power(xp, peak_mul, index)
+    return between(end, init, wave if peak_mul == 1 else wave * scale)
 
 
 def _checked_cyclic(
@@ -167,7 +172,7 @@ def cyclic(
     if mode == "triangular2":
         height = height * 0.5**index
     if mode == "exp_range":
-        height = height * gamma ** elapsed(xp, step, 0)
+        height = height * power(xp, gamma, elapsed(xp, step, 0))
     return between(base, peak, height)
 
 

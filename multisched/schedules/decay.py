@@ -13,6 +13,8 @@ from multisched.schedules.parts import (
     floating,
     fraction,
     length,
+    power,
+    reached,
     real,
     since,
     turns,
@@ -178,9 +180,9 @@ def exponential(
     >>> exponential(1.0, 0.5, 10, staircase=True)(19)
     0.5
     """
-    late = elapsed(xp, step, begin)
-    periods = late / steps
-    value = init * rate ** (xp.floor(periods) if staircase else periods)
+    late = since(xp, step, begin)
+    growth = power(xp, rate, turns(xp, late, steps)[0]) if staircase else power(xp, rate, floating(xp, late), steps)
+    value = init * growth
     if end is None:
         return value
     bound = constant_like(xp, value, end)
@@ -270,6 +272,12 @@ def tanh(
     >>> [round(lr(step), 4) for step in (0, 7, 9, 10)]
     [1.0, 0.5, 0.018, 0.0]
     """
-    done = fraction(xp, step, 0, steps)
-    value = between(end, init, 0.5 - 0.5 * xp.tanh(between(lower, upper, done)))
-    return xp.where(done < 1, value, constant_like(xp, value, end))
+    if steps == 0 or lower == upper:
+        middle, slope = 0.0, 0.0
+    else:
+        middle, slope = -lower * steps / (upper - lower), (upper - lower) / steps
+    # The argument is measured from where it is zero, in whole steps and a rest: there the curve is steepest.
+    whole = float(round(middle))
+    x = ((elapsed(xp, step, 0) - whole) - (middle - whole)) * slope if slope else constant_like(xp, step, lower)
+    value = between(end, init, 0.5 - 0.5 * xp.tanh(x))
+    return xp.where(reached(xp, step, steps), constant_like(xp, value, end), value)

@@ -93,9 +93,14 @@ def constant_like(xp: Namespace, step: Array, value: float) -> Array:
 
 
 def reached(xp: Namespace, step: Array, boundary: float) -> Array:
-    """Whether `step >= boundary`, exactly, for steps of any dtype and boundaries that it may not hold."""
+    """Whether `step >= boundary`, exactly, for steps of any dtype and boundaries that it may not hold.
+
+    What begins at 0 rules before it, too.
+    """
     if xp is python_numbers:
-        return step >= boundary
+        return step >= boundary if boundary > 0 else step == step
+    if boundary <= 0:
+        return xp.full_like(step, True, dtype=xp.bool)
     dtype = dtype_name(step.dtype)
     if kind_of(dtype) == "float":
         return step >= float(boundary)
@@ -130,7 +135,7 @@ def fraction(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
     """The part of a phase that is over, 0 to 1. A phase of no length is over as soon as it begins."""
     if steps == 0:
         return xp.where(reached(xp, step, begin), constant_like(xp, step, 1.0), constant_like(xp, step, 0.0))
-    return elapsed(xp, step, begin, steps) / steps
+    return elapsed(xp, step, begin, steps) / float(steps)
 
 
 def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
@@ -139,8 +144,8 @@ def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
     whole = xp is python_numbers or kind_of(dtype_name(step.dtype)) != "float"
     if whole and period == int(period):  # integers divide exactly, however many
         count = step // int(period)
-        return floating(xp, count), floating(xp, step - count * int(period)) / period
-    late = floating(xp, step) / period
+        return floating(xp, count), floating(xp, step - count * int(period)) / float(period)
+    late = floating(xp, step) / float(period)
     count = xp.floor(late)
     return floating(xp, count), late - count
 
@@ -148,6 +153,26 @@ def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
 def between(init: float, end: float, done: Array) -> Array:
     """From `init` to `end`, exactly at both ends."""
     return init * (1 - done) + end * done
+
+
+def power(xp: Namespace, base: float, count: Array, per: float = 1) -> Array:
+    """`base ** (count / per)` for a positive base and whole, floating counts.
+
+    In float32 a rounded base would be off by as many units as the exponent is large. So the exponent of 2 is taken
+    apart: its first digits times those of the count are exact, and their whole part is, too.
+    """
+    if xp is python_numbers or dtype_name(count.dtype) != "float32":
+        return base ** (count / per)
+    rate = math.log2(base) / per
+    mantissa, exponent = math.frexp(rate)
+    first = math.ldexp(round(mantissa * 4096), exponent - 12)
+    high = xp.floor(count / 4096.0)
+    low = count - high * 4096.0
+    whole = xp.floor(count * rate)
+    whole = xp.where(whole < -151, constant_like(xp, whole, -151.0), whole)
+    whole = xp.where(whole > 128, constant_like(xp, whole, 128.0), whole)
+    rest = (high * (4096 * first) - whole) + low * first + count * (rate - first)
+    return xp.exp(rest * math.log(2)) * 2.0**whole
 
 
 # --- curves: from 0 to 1, as a fraction goes from 0 to 1 -------------------------------------------------------------
@@ -158,10 +183,9 @@ def half_wave(xp: Namespace, done: Array) -> Array:
 
 def along(xp: Namespace, step: Array, phases: list[tuple[float, float, float]], curve: str) -> Array:
     """Phases `(from, to, steps)` one after the other, each along a curve; the last value stays."""
-    begin = sum(steps for _, _, steps in phases)
+    begins = [sum(steps for _, _, steps in phases[:i]) for i in range(len(phases))]
     result = constant_like(xp, step, phases[-1][1])
-    for first, last, steps in reversed(phases):
-        begin -= steps
+    for (first, last, steps), begin in reversed(list(zip(phases, begins, strict=True))):
         if steps > 0:
             done = CURVES[curve](xp, fraction(xp, step, begin, steps))
             result = xp.where(reached(xp, step, begin + steps), result, between(first, last, done))
