@@ -25,8 +25,8 @@ def drive(optimizer: Any, *, manual: bool = False, **hyperparameters: Any) -> An
         A `torch.optim.Optimizer`. Values that are tensors are written in place; a learning rate becomes a tensor if the
         optimizer is `capturable`, so that no compiled or captured step has to be compiled again.
     manual:
-        Count the calls of `driver.step()` instead of the optimizer's steps: for a step that is compiled or captured as
-        a whole, `fullgraph=True`, in which no hook can run.
+        Count the calls of `driver.step()` instead of the optimizer's steps: for a step that is captured as a whole, in
+        which no hook can run.
     hyperparameters:
         `lr=`, `weight_decay=`, `momentum=` or whatever the groups have, each a schedule; a tuple of schedules and
         numbers for a tuple, `betas=(ms.linear(0.9, 0.95, 1000), 0.999)`; or a dict of these by the `name` of groups,

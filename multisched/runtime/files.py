@@ -5,7 +5,6 @@ The format holds no code, so that a file from a stranger is safe to open; any ba
 
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray])
     checksums = {name: zlib.crc32(array.tobytes()) for name, array in ready.items()}
     content = save(ready, metadata={_CHECKSUMS: json.dumps(checksums)})
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:
         with open(temporary, "xb") as file:  # with the permissions of any new file, which tempfile withholds
             file.write(content)
