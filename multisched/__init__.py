@@ -26,6 +26,7 @@ from multisched.frontend.updates import (
 from multisched.frontend.variables import Placeholder, Variable
 from multisched.graph.scope import Graph, Scope, current_graph, current_scope
 from multisched.graph.tensor import Tensor
+from multisched.integrations.torch import drive
 from multisched.runtime.registry import available_backends, get_backend, use_backend
 from multisched.schedules import (
     Schedule,
@@ -36,6 +37,7 @@ from multisched.schedules import (
     cyclic,
     delay,
     exponential,
+    from_config,
     from_function,
     inverse_sqrt,
     inverse_time,
@@ -45,6 +47,7 @@ from multisched.schedules import (
     minimum,
     noam,
     one_cycle,
+    parse,
     piecewise_constant,
     piecewise_interpolate,
     piecewise_scale,
@@ -87,9 +90,11 @@ __all__ = [
     "cyclic",
     "declare",
     "delay",
+    "drive",
     "ema",
     "errors",
     "exponential",
+    "from_config",
     "from_function",
     "function",
     "get_backend",
@@ -106,6 +111,7 @@ __all__ = [
     "minimum",
     "noam",
     "one_cycle",
+    "parse",
     "piecewise_constant",
     "piecewise_interpolate",
     "piecewise_scale",

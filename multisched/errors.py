@@ -68,6 +68,27 @@ class MaskError(MultischedError, TypeError):
     """`where` is not a boolean scalar."""
 
 
+class ConfigError(RuleError):
+    """A document describes no schedule, or a schedule cannot be written as one; the message opens with the path."""
+
+
+class ParseError(MultischedError, ValueError):
+    """A text is no expression of a schedule; `column`, counted from 1, is where it goes wrong."""
+
+    def __init__(self, message: str, text: str, column: int):
+        super().__init__(message, text, column)
+        self.message, self.text, self.column = message, text, column
+
+    def __str__(self) -> str:
+        first = max(0, self.column - 1 - _BEFORE_CARET)
+        shown = self.text[first : first + _AROUND_CARET]
+        shown = "".join(c if c.isprintable() else " " for c in shown)  # each keeps its column
+        return f"{self.message} (column {self.column})\n    {shown}\n    {' ' * (self.column - 1 - first)}^"
+
+
+_BEFORE_CARET, _AROUND_CARET = 60, 100  # characters of a long text that are shown
+
+
 # --- backends --------------------------------------------------------------------------------------------------------
 class UnknownBackend(MultischedError, ValueError):
     """No adapter and no array API namespace goes by that name."""

@@ -15,7 +15,7 @@ FORMS = {
     "float64": ("float64", "float64"),
     "complex64": ("complex64", "complex64"),
     "complex128": ("complex128", "complex128"),
-    **{name: ("float32", "float32") for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16")},
+    **dict.fromkeys(("bool", "int8", "int16", "int32", "int64", "uint8", "uint16"), ("float32", "float32")),
 }
 RULES = {
     "ema": (ms.ema(0.75), ("mean", "first_step")),
@@ -143,10 +143,8 @@ def test_complex_values_average_by_their_parts(backend, dtype):
     numbers = [1 + 2j, -3 + 0.5j, 0.25 - 4j, 5 + 5j]
     for rule in (ms.ema(0.9), ms.ema(0.9, debias=True, decay_min=True), ms.ema(0.5, init=1 - 1j), ms.sma(3)):
         as_one = rule.init(make(0, backend, dtype))
-        if rule == ms.ema(0.5, init=1 - 1j):
-            by_part = [ms.ema(0.5, init=1.0), ms.ema(0.5, init=-1.0)]
-        else:
-            by_part = [rule, rule]
+        started = rule == ms.ema(0.5, init=1 - 1j)
+        by_part = [ms.ema(0.5, init=1.0), ms.ema(0.5, init=-1.0)] if started else [rule, rule]
         states = [r.init(make(0, backend, real(dtype))) for r in by_part]
         for number in numbers:
             as_one, output = rule.step(as_one, make(number, backend, dtype))

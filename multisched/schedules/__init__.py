@@ -2,9 +2,11 @@
 
 from multisched.schedules.combine import clip, delay, from_function, join, repeat, stretch, warmup
 from multisched.schedules.compose import maximum, minimum
+from multisched.schedules.config import from_config
 from multisched.schedules.cycle import cosine_restarts, cyclic, one_cycle, warmup_stable_decay
 from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial, tanh
 from multisched.schedules.inverse import inverse_sqrt, inverse_time, noam
+from multisched.schedules.parse import parse
 from multisched.schedules.piecewise import piecewise_constant
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_interpolate, piecewise_scale
@@ -18,6 +20,7 @@ __all__ = [
     "cyclic",
     "delay",
     "exponential",
+    "from_config",
     "from_function",
     "inverse_sqrt",
     "inverse_time",
@@ -27,6 +30,7 @@ __all__ = [
     "minimum",
     "noam",
     "one_cycle",
+    "parse",
     "piecewise_constant",
     "piecewise_interpolate",
     "piecewise_scale",

@@ -35,6 +35,9 @@ operations: dict[str, Callable[..., "Schedule"]] = {}
 infix: dict[Formula, Callable[..., tuple[str, int]]] = {}
 """How `repr` writes them, and how tightly that binds; `compose` fills it."""
 
+writers: dict[str, Callable[["Schedule"], dict[str, Any]]] = {}
+"""How schedules become data, by the name of the method; `config` fills it."""
+
 
 def _operator(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Schedule"]:
     def method(self: "Schedule", other: Any) -> Any:
@@ -110,6 +113,17 @@ class Schedule:
 
     def __abs__(self) -> "Schedule":
         return operations["abs"](self)
+
+    def to_config(self) -> dict[str, Any]:
+        """The schedule as a document for JSON, YAML or TOML, from which `ms.from_config` builds an equal one.
+
+        Raises `ConfigError` where a part is a function, a schedule of one's own, or a number that is not finite.
+
+        >>> import multisched as ms
+        >>> (2 * ms.constant(0.1)).to_config()
+        {'name': 'multiply', 'x1': 2, 'x2': {'name': 'constant', 'value': 0.1}}
+        """
+        return writers["to_config"](self)
 
     def _key(self) -> tuple[Any, ...]:
         return self._formula, tuple(self._arguments.items())

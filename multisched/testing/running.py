@@ -39,7 +39,7 @@ def compile_consumes_only_the_first(backend: Backend) -> None:
     for call in range(5):
         product, total = run(total, kept, value)
         products.append((product, host * [2.0, 3.0]))
-        host = host + [0.5, 1.0]
+        host = host + np.array([0.5, 1.0])
         expect_array(backend, f"call {call}, state fed back", total, host, "float32")
     for call, (product, expected) in enumerate(products):
         expect_array(backend, f"the output of call {call}, after the last", product, expected, "float32")

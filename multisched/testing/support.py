@@ -1,6 +1,7 @@
 """What the checks share: how a broken clause is told, how values are compared, how shared memory is found out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeAlias
 
@@ -21,8 +22,8 @@ ULPS = 4.0
 class ConformanceError(MultischedError, ExceptionGroup[AssertionError]):
     """A backend breaks clauses of the contract: `exceptions` holds one `AssertionError` for each failed check."""
 
-    def derive(self, excs: Any) -> "ConformanceError":
-        return ConformanceError(self.message, excs)
+    def derive(self, excs: Sequence[AssertionError]) -> "ConformanceError":  # type: ignore[override]
+        return ConformanceError(self.message, excs)  # so that what is left by `except*` is one too
 
 
 def clause(member: str) -> Callable[[Check], Check]:
@@ -72,9 +73,9 @@ def sample(dtype: str, shape: tuple[int, ...] = (2, 3), start: int = 0) -> np.nd
     """An array of distinct small values that `dtype` holds exactly (of a bool, both)."""
     count = int(np.prod(shape, dtype=object))
     numbers = np.arange(start, start + count).reshape(shape)
-    if dtype == "bool":
-        return numbers % 2 == 0
-    return (numbers * 0.5 if "float" in dtype or "complex" in dtype else numbers).astype(host_dtype(dtype))
+    halves = "float" in dtype or "complex" in dtype
+    values = numbers % 2 == 0 if dtype == "bool" else numbers * 0.5 if halves else numbers
+    return np.array(values, dtype=host_dtype(dtype))  # an array of 0 dimensions too, which can be written to
 
 
 def expect_array(
@@ -95,7 +96,7 @@ def expect_array(
 
 
 def distance(got: np.ndarray, expected: np.ndarray, operands: tuple[Any, ...] = ()) -> float:
-    """The largest distance of two arrays of one shape, in units in the last place of the first, infinite for misfits."""
+    """The largest distance of two arrays of one shape, in units in the last place of `got`; infinite for misfits."""
     if got.dtype.kind in "biu":
         return 0.0 if np.array_equal(got, expected) else np.inf
     wide = np.complex128 if got.dtype.kind == "c" else np.float64
@@ -115,10 +116,8 @@ def distance(got: np.ndarray, expected: np.ndarray, operands: tuple[Any, ...] = 
 def write_over(backend: Backend, array: Array, *, consume: bool = True) -> None:
     """Change or use up the memory of an array, in each of the ways that may happen to a variable's."""
     other = backend.asarray(1 - backend.to_numpy(array).astype(np.float64), _dtype_of(backend, array))
-    try:
+    with suppress(Exception):  # immutable arrays refuse, each in its own words
         array[...] = other  # some frameworks let users write where their adapters do not
-    except Exception:  # immutable, each in its own words
-        pass
     backend.overwrite(Cell(array, StateLock()), other)
     if consume:
         copy = backend.operation("copy")
@@ -126,7 +125,7 @@ def write_over(backend: Backend, array: Array, *, consume: bool = True) -> None:
 
 
 def apart(backend: Backend, given: str, written: Array, kept: Array, *, consume: bool = True) -> None:
-    """Require that `kept` is as it was after `written` has been written over. Of scalars, which cannot be, all is well."""
+    """Require that `kept` is as it was after `written` has been written over."""
     before = backend.to_numpy(kept)
     require(kept is not written, given, "a new array", "the same one")
     write_over(backend, written, consume=consume)

@@ -224,7 +224,7 @@ def copies_and_inputs_pass_gradients(backend: Backend) -> None:
 
 @clause("Backend.asarray, Backend.overwrite, Backend.to_numpy")
 def state_carries_no_gradient(backend: Backend) -> None:
-    """What state is made of and overwritten with carries no gradient, though the value did; the host reads it as it is."""
+    """State carries no gradient, though the value it is made of or overwritten with does; the host reads either."""
     array = backend.asarray(sample("float32"), "float32")
     if not hasattr(array, "requires_grad_"):
         return  # the arrays of this framework carry none
