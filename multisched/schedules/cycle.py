@@ -14,6 +14,7 @@ from multisched.schedules.parts import (
     elapsed,
     flag,
     fraction,
+    laps,
     length,
     one_of,
     power,
@@ -166,9 +167,9 @@ def cyclic(
     """
     down = up_steps if down_steps is None else down_steps
     period = up_steps + down
-    index, done = turns(xp, step, period)
-    up = done * (period / up_steps)
-    height = xp.where(up <= 1, up, (1 - done) * (period / down)) if down else up
+    index, over = laps(xp, step, period)
+    up = over / float(up_steps)
+    height = xp.where(up <= 1, up, (float(period) - over) / float(down)) if down else up
     if mode == "triangular2":
         height = height * 0.5**index
     if mode == "exp_range":

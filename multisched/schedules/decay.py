@@ -12,6 +12,8 @@ from multisched.schedules.parts import (
     flag,
     floating,
     fraction,
+    laps,
+    left_of,
     length,
     power,
     reached,
@@ -119,13 +121,11 @@ def polynomial(
     [1.0, 0.25, 0.0, 0.0]
     """
     if cycle:
-        late = since(xp, step, begin)
-        count, part = turns(xp, late, steps)
-        rounds = xp.where(part > 0, count + 1, count)
-        rounds = xp.where(rounds < 1, constant_like(xp, rounds, 1.0), rounds)
-        left = 1 - floating(xp, late) / (steps * rounds)
+        count, over = laps(xp, since(xp, step, begin), steps)
+        left = (float(steps) - over) / (steps * (count + 1))
+        left = xp.where((over > 0) | (count < 1), left, constant_like(xp, left, 0.0))  # at each multiple
     else:
-        left = 1 - fraction(xp, step, begin, steps)
+        left = left_of(xp, step, begin, steps)
     return between(end, init, left if power == 1 else left**power)
 
 
@@ -236,6 +236,9 @@ def cosine(
     [1.0, 0.5, 0.0245, 0.0, 0.0]
     """
     done = fraction(xp, step, begin, steps)
+    if exponent < 1:  # a root: here the wave is needed with all of its digits near 0, as the square of a sine
+        left = left_of(xp, step, begin, steps) if k == 1 else 1 - done**k
+        return between(end, init, xp.sin(math.pi / 2 * left) ** (2 * exponent))
     wave = 0.5 + 0.5 * xp.cos(math.pi * (done if k == 1 else done**k))
     return between(end, init, wave if exponent == 1 else wave**exponent)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from multisched.arrays import Array, Namespace
-from multisched.schedules.parts import above, elapsed, flag, fraction, length, real
+from multisched.schedules.parts import above, elapsed, flag, fraction, length, real, turns
 from multisched.schedules.schedule import schedule
 
 
@@ -39,8 +39,8 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     >>> lr(0), lr(10), lr(30)
     (1.0, 0.5, 0.25)
     """
-    periods = elapsed(xp, step, 0) / steps
-    return init / (1 + rate * (xp.floor(periods) if staircase else periods))
+    periods = turns(xp, step, steps)[0] if staircase else elapsed(xp, step, 0) / steps
+    return init / (1 + rate * periods)
 
 
 def _checked_inverse_sqrt(peak: Any, warmup_steps: Any, timescale: Any = None) -> dict[str, Any]:

@@ -114,10 +114,9 @@ def since(xp: Namespace, step: Array, begin: float) -> Array:
     """`max(step - begin, 0)`: the clock of what starts at `begin`, in whole numbers as long as it can be."""
     step = wide(xp, step)
     if xp is not python_numbers and kind_of(dtype_name(step.dtype)) != "float":
-        if begin == int(begin):
-            begin = min(int(begin), int_max("int32"))
-        else:
-            step = floating(xp, step)
+        whole = min(math.floor(begin), int_max("int32"))
+        step, begin = step - whole, 0 if begin == int(begin) else begin - whole
+        step = floating(xp, step) if begin else step
     late = step - begin
     return xp.where(late > 0, late, xp.full_like(late, 0))
 
@@ -138,16 +137,32 @@ def fraction(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
     return elapsed(xp, step, begin, steps) / float(steps)
 
 
-def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
-    """How many whole periods are over, and the part that is over of the one at hand, in [0, 1). Floating."""
+def left_of(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
+    """The part of a phase that is left, 1 to 0; of full precision near 0 too, where `1 - fraction(...)` has lost it."""
+    if steps == 0:
+        return 1 - fraction(xp, step, begin, steps)
+    return (float(steps) - elapsed(xp, step, begin, steps)) / float(steps)
+
+
+def laps(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
+    """How many whole periods are over, and how many steps of the one at hand, less than `period`. Floating."""
     step = since(xp, step, 0)
     whole = xp is python_numbers or kind_of(dtype_name(step.dtype)) != "float"
     if whole and period == int(period):  # integers divide exactly, however many
         count = step // int(period)
-        return floating(xp, count), floating(xp, step - count * int(period)) / float(period)
-    late = floating(xp, step) / float(period)
-    count = xp.floor(late)
-    return floating(xp, count), late - count
+        return floating(xp, count), floating(xp, step - count * int(period))
+    late = floating(xp, step)
+    count = floating(xp, xp.floor(late / float(period)))
+    over = late - count * float(period)
+    again = over >= period  # the quotient was rounded down from a whole number
+    count, over = xp.where(again, count + 1, count), xp.where(again, over - float(period), over)
+    return count, xp.where(over > 0, over, xp.full_like(over, 0.0))
+
+
+def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
+    """How many whole periods are over, and the part that is over of the one at hand, in [0, 1). Floating."""
+    count, over = laps(xp, step, period)
+    return count, over / float(period)
 
 
 def between(init: float, end: float, done: Array) -> Array:
