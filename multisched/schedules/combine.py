@@ -21,7 +21,6 @@ from multisched.schedules.parts import (
     reached,
     real,
     since,
-    wide,
 )
 from multisched.schedules.schedule import Schedule, schedule
 
@@ -142,8 +141,8 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     after = at(xp, schedule, since(xp, step, steps))
     if steps == 0:
         return after
-    start = at(xp, schedule, xp.full_like(wide(xp, step), 0))
-    return xp.where(reached(xp, step, steps), after, between(init, start, fraction(xp, step, 0, steps)))
+    rising = between(init, schedule(0), fraction(xp, step, 0, steps))  # a number: traced, nested ones would double
+    return xp.where(reached(xp, step, steps), after, rising)
 
 
 @schedule(lambda schedule, steps: {"schedule": _scalar(schedule, "schedule"), "steps": length(steps, "steps")})

@@ -157,11 +157,11 @@ _SIGNS = {  # the sign, how tightly it binds, and how tightly its operands must
 
 
 def _shown(operand: Any, binds: int) -> str:
-    text, tightly = repr(operand), _ATOM
     if isinstance(operand, Schedule) and operand._formula in infix:
         text, tightly = infix[operand._formula](**operand._arguments)
-    elif text.startswith("-"):
-        tightly = _NEGATIVE
+    else:
+        text = repr(operand)
+        tightly = _NEGATIVE if text.startswith("-") else _ATOM
     return f"({text})" if tightly < binds else text
 
 

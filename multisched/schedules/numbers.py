@@ -140,7 +140,7 @@ def on_numbers(formula: Callable[..., Any], arguments: Mapping[str, Any]) -> OnN
     step = Number("step")
     try:
         result = formula(python_numbers, step, **arguments)
-    except (NotWrittenOut, AttributeError, TypeError):
+    except (NotWrittenOut, AttributeError, TypeError, ArithmeticError):
         return as_arrays
     return _compiled(result, as_arrays)
 

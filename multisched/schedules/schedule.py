@@ -70,13 +70,19 @@ class Schedule:
     """
 
     # An instance dict, always empty: LambdaLR puts it into its own state, and loads it again.
-    __slots__ = ("__dict__", "__weakref__", "_arguments", "_formula", "_on_number")
+    __slots__ = ("__dict__", "__weakref__", "_arguments", "_formula", "_on_number", "_shape", "_size")
     __array_ufunc__ = None  # NumPy arrays leave binary operators to us
 
     def __init__(self, formula: Formula, arguments: dict[str, Any]):
         self._formula = formula
         self._arguments = arguments
-        self._on_number: OnNumber | None = None if self.shape else on_numbers(formula, arguments)
+        parts = [v.shape for v in arguments.values() if isinstance(v, FrozenArray | Schedule)]
+        self._shape = np.broadcast_shapes(*parts)  # kept: of a deep composition it would be asked for at every level
+        self._size: int = 1 + sum(map(_size_of, arguments.values()))
+        # A small one is compiled now, since a compiler that traces it could not; a large one when it is first called:
+        # of a deep composition every part would be, too, which takes the square of its size.
+        small = not self._shape and self._size <= _SMALL
+        self._on_number: OnNumber | None = on_numbers(formula, arguments) if small else None
         notice_frameworks()
 
     @property
@@ -87,8 +93,7 @@ class Schedule:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one value: `()` unless the schedule was given arrays."""
-        parts = [v.shape for v in self._arguments.values() if isinstance(v, FrozenArray | Schedule)]
-        return np.broadcast_shapes(*parts)
+        return self._shape
 
     @overload
     def __call__(self, step: int | float) -> Any: ...
@@ -98,6 +103,9 @@ class Schedule:
         if type(step) is int and self._on_number is not None:
             return self._on_number(step)
         if type(step) is float and self._on_number is not None:
+            return self._on_number(step)
+        if type(step) in (int, float) and not self._shape:
+            self._on_number = on_numbers(self._formula, self._arguments)
             return self._on_number(step)
         step = _checked_step(step)
         return self._formula(namespace_of(step), step, **self._arguments)
@@ -148,6 +156,18 @@ class Schedule:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._formula.__module__, self._formula.__qualname__, self._arguments)
+
+
+_SMALL = 20  # schedules and steps
+
+
+def _size_of(argument: Any) -> int:
+    """How many schedules and steps are in an argument."""
+    if isinstance(argument, Schedule):
+        return argument._size
+    if isinstance(argument, tuple):
+        return len(argument) + sum(part._size for part in argument if isinstance(part, Schedule))
+    return 0
 
 
 def _rebuild(module: str, name: str, arguments: dict[str, Any]) -> Any:
