@@ -1,7 +1,7 @@
 """The exponential moving average."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -47,9 +47,14 @@ class Ema(Statistic):
     start: Plain | None = None
     decay_min: bool = False
     debias: bool = False
+    _gains: Any = field(default=None, init=False, repr=False, compare=False)
 
     title: ClassVar[str] = "ExponentialMovingAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "EMA"}
+
+    def __post_init__(self) -> None:
+        if isinstance(self.alpha, FrozenArray):  # in double precision: 1 - alpha of a small number has few digits
+            object.__setattr__(self, "_gains", FrozenArray(1 - self.alpha.array))  # now: compilers could not follow
 
     def __repr__(self) -> str:
         given = [repr(self.alpha)]
@@ -110,8 +115,8 @@ class Ema(Statistic):
         dtype = real_dtype(xp, state.mean)
         if isinstance(self.alpha, Schedule):
             gain = 1 - xp.astype(self.alpha(state.count), dtype)
-        elif isinstance(self.alpha, FrozenArray):  # in double precision: 1 - alpha of a small number has few digits
-            gain = thaw(xp, FrozenArray(1 - self.alpha.array), dtype, like=state.mean)
+        elif isinstance(self.alpha, FrozenArray):
+            gain = thaw(xp, self._gains, dtype, like=state.mean)
         else:
             gain = 1 - thaw(xp, self.alpha, dtype, like=state.mean)
         if self.decay_min:
@@ -226,6 +231,8 @@ def _checked_time(dt: Any) -> Any:
 
 def _over_time(xp: Namespace, gain: Any, dt: Any, dtype: Any) -> Any:
     """`1 - (1 - gain) ** dt`, to the last digits of a gain close to 0."""
+    if isinstance(dt, float) and dt == math.inf:  # 0 * inf is no exponent
+        return float(gain > 0) if isinstance(gain, int | float) else xp.astype(gain > 0, dtype)
     if isinstance(gain, int | float):
         rate = math.log1p(-gain) if gain < 1 else -_ENDLESS
         if isinstance(dt, float):

@@ -5,9 +5,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, choose, dtype_name, kind_of
-from multisched.averages.statistic import Statistic
+from multisched.arrays import Array, Namespace, choose, dtype_name, int_max, kind_of
+from multisched.averages.statistic import Statistic, counted
 from multisched.errors import DTypeError, RuleError, shown
+
+_MOST = int_max("int32")
 
 
 class PlateauState(NamedTuple):
@@ -63,18 +65,18 @@ class Plateau(Statistic):
         best = choose(xp, better, value, state.best)
         none = xp.zeros_like(state.bad)
         resting = state.rest > 0
-        bad = choose(xp, better | resting, none, state.bad + 1)
+        bad = choose(xp, better | resting, none, counted(xp, state.bad))
         rest = choose(xp, resting, state.rest - 1, none)
-        fall = bad > self.patience
+        fall = bad > min(self.patience, _MOST)  # beyond what can be counted: never
         lower = state.value * self.factor
         least = xp.full_like(lower, self.minimum)
         lower = choose(xp, lower < least, choose(xp, state.value < least, state.value, least), lower)
         after = choose(xp, fall, lower, state.value)
-        bad, rest = choose(xp, fall, none, bad), choose(xp, fall, xp.full_like(rest, self.cooldown), rest)
+        bad, rest = choose(xp, fall, none, bad), choose(xp, fall, xp.full_like(rest, min(self.cooldown, _MOST)), rest)
         return PlateauState(after, best, state.seen | better, bad, rest), after
 
     def _read(self, xp: Namespace, state: PlateauState, value: Array) -> Array:
-        return state.value
+        return xp.astype(state.value, state.value.dtype, copy=True)
 
     def _template(self, state: PlateauState) -> Array:
         return state.best

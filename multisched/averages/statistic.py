@@ -56,7 +56,8 @@ class Statistic:
     def _step(self, state: Any, value: Array, where: Any, dt: Any = None) -> tuple[Any, Array]:
         if isinstance(where, bool | np.bool_):
             if not where:
-                return _copied(namespace_of(value, state[0]), state), self.read(state, value)
+                xp = namespace_of(value, state[0])
+                return _detached(xp, _copied(xp, state)), self.read(state, value)
             where = None
         xp, value, dtype = self._prepared(state, value)
         new, output = self._advance(xp, state, value, dt)
@@ -64,7 +65,7 @@ class Statistic:
             where = checked_mask(where)
             new = _keep(xp, where, new, state)
             output = self._read(xp, new, value)
-        return _detached(xp, new), xp.astype(output, dtype)  # a copy: it shares no memory with the state
+        return _detached(xp, new), xp.astype(output, dtype, copy=True)  # it shares no memory with the state
 
     def read(self, state: Any, value: Array) -> Array:
         """The average so far; before the first update `value`, or `init` where the rule has one."""
@@ -108,7 +109,7 @@ def scalar_like(xp: Namespace, array: Array, value: float | bool, dtype: Any) ->
     """A 0-d array beside `array`: on its device, and mapped as it is under `vmap`."""
     if not hasattr(array, "device"):
         return xp.full((), value, dtype=dtype)
-    return xp.full_like(xp.sum(array[:0]) if array.ndim else array, value, dtype=dtype)
+    return xp.full_like(xp.sum(array[:0, ...]) if array.ndim else array, value, dtype=dtype)
 
 
 def real_dtype(xp: Namespace, array: Array) -> Any:
@@ -147,7 +148,7 @@ def _keep(xp: Namespace, where: Array, new: Any, old: Any) -> Any:
 
 
 def _copied(xp: Namespace, state: Any) -> Any:
-    return type(state)(*(part if isinstance(part, tuple) else xp.astype(part, part.dtype) for part in state))
+    return type(state)(*(part if isinstance(part, tuple) else xp.astype(part, part.dtype, copy=True) for part in state))
 
 
 def _detached(xp: Namespace, state: Any) -> Any:

@@ -15,6 +15,7 @@ from multisched.arrays import dtype_name, kind_of, namespace_of
 
 OnNumber = Callable[[Any], float]
 _DEEPEST = 20  # operations nested in one Python expression; what lies deeper becomes a statement of its own
+_LARGEST = int(np.finfo(np.float64).max)
 _NAMES = {name: getattr(math, name) for name in dir(math) if not name.startswith("_")}
 
 
@@ -69,7 +70,7 @@ class Number:
 
 
 def _is_floating(value: Any) -> bool:
-    return value.floating if isinstance(value, Number) else isinstance(value, float)
+    return value.floating if isinstance(value, Number) else isinstance(value, float | np.floating)
 
 
 def _function(name: str, floating: bool | None = True) -> Callable[["PythonNumbers", Any], Number]:
@@ -91,10 +92,10 @@ class PythonNumbers:
         return Number("({1} if {0} else {2})", condition, x1, x2, floating=_is_floating(x1) and _is_floating(x2))
 
     def minimum(self, x1: Any, x2: Any) -> Number:
-        return self.where(x1 < x2, x1, x2)
+        return self.where((x1 < x2) | (x1 != x1), x1, x2)  # NaN if either is, as of arrays
 
     def maximum(self, x1: Any, x2: Any) -> Number:
-        return self.where(x1 > x2, x1, x2)
+        return self.where((x1 > x2) | (x1 != x1), x1, x2)
 
     def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:
         x = x if min is None else self.maximum(x, min)
@@ -133,7 +134,7 @@ def on_numbers(formula: Callable[..., Any], arguments: Mapping[str, Any]) -> OnN
     """`formula(xp, step, **arguments)` as a function of a Python number, in double precision."""
 
     def as_arrays(step: Any) -> float:
-        value = np.float64(step)
+        value = np.float64(max(-_LARGEST, min(step, _LARGEST)) if type(step) is int else step)
         with np.errstate(all="ignore"):
             return float(formula(namespace_of(value), value, **arguments))
 
@@ -168,6 +169,7 @@ def _written(result: Any, names: dict[str, Any]) -> tuple[list[str], str]:
     def of(value: Any) -> str:
         if isinstance(value, Number):
             return texts[id(value)]
+        value = value.item() if isinstance(value, np.generic) else value  # whose repr is no literal
         if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             return repr(value) if value >= 0 else f"({value!r})"
         name = f"k{len(names)}"
