@@ -81,6 +81,7 @@ def namespace_of(*values: Array) -> Namespace:
     for value in values:
         if type(value) in _NUMBERS:
             continue
+        _ask(type(value))
         xp = _modules.get(type(value)) or _find_namespace(value)
         if found is not None and found is not xp:
             raise BackendMismatch(
@@ -141,9 +142,17 @@ find_frameworks: Callable[[], None] = lambda: None  # noqa: E731
 """Both set by the registry of backends, which lies below this layer: for one namespace, and for all imported ones."""
 
 
-def notice_frameworks() -> None:
-    """Look up now what is known of imported frameworks, not while a compiler traces a rule: it could not follow."""
-    find_frameworks()
+def _ask(array_type: type) -> None:
+    """Look up what is known of imported frameworks, when a type of arrays is first seen."""
+    if array_type not in _asked:
+        _asked.add(array_type)
+        find_frameworks()
+
+
+_asked: set[type] = set()
+# torch.compile cannot follow the look-up: it is to call the function when it comes to it, and go on after it. What it
+# finds is read from the dicts above only then.
+_ask._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def known_framework(array_type: type, xp: Namespace, framework: Framework) -> None:
@@ -251,4 +260,13 @@ def beside(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
     device = getattr(like, "device", None)
     elsewhere = device is None or hasattr(device, "device_set")  # traced, or over many devices
     where = {} if elsewhere else {"device": device}
-    return xp.asarray(value.array.copy() if isinstance(value, FrozenArray) else value, dtype=dtype, **where)
+    return _made(xp, value, dtype, where) if isinstance(value, FrozenArray) else xp.asarray(value, dtype=dtype, **where)
+
+
+def _made(xp: Namespace, value: FrozenArray, dtype: Any, where: dict[str, Any]) -> Array:
+    return xp.asarray(value.array.copy(), dtype=dtype, **where)
+
+
+# To torch.compile it is a constant of the program; an array of NumPy would be one more input, which `vmap` and `grad`
+# inside a compiled function trip over.
+_made._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -20,7 +20,13 @@ from multisched.schedules.plot import samples
 _PLOT_EXTRA = 'pip install "multisched[plot]"'
 
 
-class Expression(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
+
+
+class Expression(_ParamType):
     """A schedule, as its `repr` prints it."""
 
     name = "expression"
@@ -76,7 +82,7 @@ def _help(text: str) -> Callable[[Any], Any]:
     help="Save a picture there, of the kind that its ending says: .png, .svg, .pdf. Without it, draw in the terminal.",
 )
 @_help("Draw schedules, one or several.")
-def plot(expressions: tuple[tuple[str, Schedule], ...], steps: int, out: Path | None) -> None:  # noqa: D103
+def plot(expressions: tuple[tuple[str, Schedule], ...], steps: int, out: Path | None) -> None:
     try:
         if out is None:
             click.echo(_in_terminal(expressions, steps))
@@ -123,7 +129,7 @@ def _in_terminal(expressions: tuple[tuple[str, Schedule], ...], steps: int) -> s
     help="csv: a header, then a row for each step. json: a list of objects, one a step.",
 )
 @_help("Print the values of schedules, to be piped on.")
-def table(expressions: tuple[tuple[str, Schedule], ...], steps: int, every: int, form: str) -> None:  # noqa: D103
+def table(expressions: tuple[tuple[str, Schedule], ...], steps: int, every: int, form: str) -> None:
     names = [text for text, _ in expressions]
     rows = ([step, *(rule(step) for _, rule in expressions)] for step in range(0, steps, every))
     if form == "csv":
@@ -150,7 +156,7 @@ def table(expressions: tuple[tuple[str, Schedule], ...], steps: int, every: int,
     help="Relative difference up to which values count as the same.",
 )
 @_help("Say where two schedules first differ, and by how much. Exit code 0 if they are the same, else 1.")
-def compare(first: tuple[str, Schedule], second: tuple[str, Schedule], steps: int, tolerance: float) -> None:  # noqa: D103
+def compare(first: tuple[str, Schedule], second: tuple[str, Schedule], steps: int, tolerance: float) -> None:
     at = np.arange(steps, dtype=np.float64)
     a, b = first[1](at), second[1](at)
     apart = np.abs(a - b)

@@ -18,7 +18,6 @@ from multisched.arrays import (
     is_number,
     kind_of,
     namespace_of,
-    notice_frameworks,
     stop_gradient,
 )
 from multisched.errors import DTypeError, MaskError, ShapeError
@@ -41,7 +40,6 @@ class Statistic:
         if is_number(value) or isinstance(value, list | tuple):
             value = np.asarray(value)
             value = np.asarray(value, dtype=np.complex64 if value.dtype.kind == "c" else np.float32)
-        notice_frameworks()
         xp = namespace_of(value)
         return self._init(xp, xp.zeros_like(value, dtype=_averaging(xp, value)))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import BITS, Array, dtype_name, is_symbolic, kind_of
+from multisched.arrays import BITS, Array, dtype_name, int_max, is_symbolic, kind_of
 from multisched.errors import MultischedError, TracedInputError, shown
 from multisched.runtime.protocol import Backend
 
@@ -44,9 +44,15 @@ def checked(
     given = dtype_name(value.dtype)
     if given not in BITS or _RANK[kind_of(given)] > _RANK[kind_of(dtype)]:
         raise type_error(f"{what} must be of dtype {dtype} or one that casts to it without loss of kind, got {given}.")
-    if kind_of(dtype) in ("int", "uint") and not traced and not np.can_cast(given, dtype):
+    if kind_of(dtype) in ("int", "uint") and not traced and _may_overflow(given, dtype):
         _check_range(value if isinstance(value, np.ndarray) else backend.to_numpy(value), dtype, what, type_error)
     return value
+
+
+def _may_overflow(given: str, dtype: str) -> bool:
+    """Whether `given`, bool or integer, has values that an integer dtype lacks: compilers follow no `np.can_cast`."""
+    signed = kind_of(given) == "int" and kind_of(dtype) == "uint"
+    return kind_of(given) != "bool" and (signed or int_max(given) > int_max(dtype))
 
 
 def _check_range(value: np.ndarray, dtype: str, what: str, type_error: type[MultischedError]) -> None:

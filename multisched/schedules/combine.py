@@ -13,6 +13,7 @@ from multisched.schedules.parts import (
     a_schedule,
     above,
     between,
+    comes_up,
     constant_like,
     elapsed,
     floating,
@@ -182,7 +183,7 @@ def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
     [1.0, 0.75, 0.5, 1.0, 0.75]
     """
     step = since(xp, step, 0)
-    return at(xp, schedule, step - (step // period) * period)
+    return at(xp, schedule, step - (step // period) * period if comes_up(xp, step, period) else step)
 
 
 @schedule(
@@ -203,7 +204,7 @@ def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
     >>> [lr(step) for step in (0, 2, 4, 8)]
     [1.0, 0.75, 0.5, 0.0]
     """
-    return at(xp, schedule, elapsed(xp, step, 0) / factor)
+    return at(xp, schedule, elapsed(xp, step, 0) / float(factor))
 
 
 def _checked_clip(schedule: Any, low: Any, high: Any) -> dict[str, Any]:

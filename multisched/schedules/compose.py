@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, Plain, beside, freeze, shape_of, thaw
+from multisched.arrays import Array, Namespace, Plain, beside, freeze, int_max, shape_of, thaw
 from multisched.errors import ScheduleValueError, shown
 from multisched.schedules.schedule import Schedule, float_dtype, infix, operations, schedule
 
@@ -48,6 +48,8 @@ def _arrays(xp: Namespace, step: Array, *operands: Schedule | Plain) -> list[Arr
 
 
 def _value(xp: Namespace, step: Array, operand: Schedule | Plain, ndim: int) -> Array:
+    if isinstance(operand, int) and abs(operand) > int_max("int32"):  # which a bare integer cannot be everywhere
+        return float(operand)
     if not isinstance(operand, Schedule):
         return thaw(xp, operand, float_dtype(xp, step), like=step)
     value = operand._formula(xp, step, **operand._arguments)

@@ -24,7 +24,7 @@ from multisched.schedules.parts import (
 )
 from multisched.schedules.schedule import schedule
 
-_MOST_CYCLES = 1000
+_MOST_CYCLES = 200
 _LAST_STEP = 2**31
 
 
@@ -77,7 +77,7 @@ def cosine_restarts(
     steps:
         The length of the first cycle, in updates. At `steps` the next one starts, at its peak.
     period_mul:
-        How much longer each cycle is than the one before; at least 1.
+        How much longer each cycle is than the one before; at least 1. Where it is more than 1, the 200th is the last.
     peak_mul:
         By how much each cycle is lower, measured from `end`.
     end:

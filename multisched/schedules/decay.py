@@ -122,7 +122,7 @@ def polynomial(
     """
     if cycle:
         count, over = laps(xp, since(xp, step, begin), steps)
-        left = (float(steps) - over) / (steps * (count + 1))
+        left = (float(steps) - over) / (float(steps) * (count + 1))
         left = xp.where((over > 0) | (count < 1), left, constant_like(xp, left, 0.0))  # at each multiple
     else:
         left = left_of(xp, step, begin, steps)

@@ -39,7 +39,7 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     >>> lr(0), lr(10), lr(30)
     (1.0, 0.5, 0.25)
     """
-    periods = turns(xp, step, steps)[0] if staircase else elapsed(xp, step, 0) / steps
+    periods = turns(xp, step, steps)[0] if staircase else elapsed(xp, step, 0) / float(steps)
     return init / (1 + rate * periods)
 
 
@@ -76,7 +76,7 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     """
     scale = timescale if timescale is not None else warmup_steps or 10_000
     late = elapsed(xp, step, warmup_steps)
-    return peak * fraction(xp, step, 0, warmup_steps) / xp.sqrt(late / scale + 1)
+    return peak * fraction(xp, step, 0, warmup_steps) / xp.sqrt(late / float(scale) + 1)
 
 
 def _checked_noam(d_model: Any, warmup_steps: Any, factor: Any = 1) -> dict[str, Any]:

@@ -18,9 +18,16 @@ def real(value: Any, what: str) -> int | float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise ScheduleValueError(f"{what} must be a real number, got {shown(value)}.")
     number = value.item() if isinstance(value, np.generic) else value
-    if not math.isfinite(number):
-        raise ScheduleValueError(f"{what} must be finite, got {number!r}.")
+    if not _finite(number):
+        raise ScheduleValueError(f"{what} must be finite in double precision, got {shown(number)}.")
     return number
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond double precision
+        return False
 
 
 def above(value: Any, what: str, least: float, *, allowed: bool = True) -> int | float:
@@ -36,9 +43,9 @@ def length(value: Any, what: str, *, zero: bool = True) -> int | float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise StepCountError(f"{what} must be a number of steps, got {shown(value)}.")
     number = value.item() if isinstance(value, np.generic) else value
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+    if not _finite(number) or number < 0 or (number == 0 and not zero):
         raise StepCountError(
-            f"{what} must be a {'non-negative' if zero else 'positive'} number of steps, got {number!r}."
+            f"{what} must be a {'non-negative' if zero else 'positive'} number of steps, got {shown(number)}."
         )
     return number
 
@@ -144,10 +151,19 @@ def left_of(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
     return (float(steps) - elapsed(xp, step, begin, steps)) / float(steps)
 
 
+def comes_up(xp: Namespace, step: Array, period: float) -> bool:
+    """Whether steps of this dtype can reach `period` at all: integers that cannot do not divide by it either."""
+    if xp is python_numbers or kind_of(dtype_name(step.dtype)) == "float":
+        return True
+    return period <= int_max(dtype_name(step.dtype))
+
+
 def laps(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
     """How many whole periods are over, and how many steps of the one at hand, less than `period`. Floating."""
     step = since(xp, step, 0)
     whole = xp is python_numbers or kind_of(dtype_name(step.dtype)) != "float"
+    if not comes_up(xp, step, period):
+        return constant_like(xp, step, 0.0), floating(xp, step)
     if whole and period == int(period):  # integers divide exactly, however many
         count = step // int(period)
         return floating(xp, count), floating(xp, step - count * int(period))
@@ -167,6 +183,7 @@ def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
 
 def between(init: float, end: float, done: Array) -> Array:
     """From `init` to `end`, exactly at both ends."""
+    init, end = (float(v) if isinstance(v, int) else v for v in (init, end))  # bare integers may have 32 bits
     return init * (1 - done) + end * done
 
 

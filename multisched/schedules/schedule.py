@@ -21,7 +21,6 @@ from multisched.arrays import (
     int_max,
     kind_of,
     namespace_of,
-    notice_frameworks,
 )
 from multisched.errors import ScheduleStepError, shown
 from multisched.schedules.numbers import OnNumber, on_numbers, python_numbers
@@ -83,7 +82,6 @@ class Schedule:
         # of a deep composition every part would be, too, which takes the square of its size.
         small = not self._shape and self._size <= _SMALL
         self._on_number: OnNumber | None = on_numbers(formula, arguments) if small else None
-        notice_frameworks()
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -120,8 +120,14 @@ def write_over(backend: Backend, array: Array, *, consume: bool = True) -> None:
         array[...] = other  # some frameworks let users write where their adapters do not
     backend.overwrite(Cell(array, StateLock()), other)
     if consume:
-        copy = backend.operation("copy")
-        backend.compile(lambda consumed: (copy(consumed),), 1, True)(array)
+        _consumer(backend)(array)
+
+
+@lru_cache(maxsize=4)
+def _consumer(backend: Backend) -> Callable[[Array], object]:
+    """A program that may use up its argument; kept, since compiling it takes longer than the rest of a check."""
+    copy = backend.operation("copy")
+    return backend.compile(lambda consumed: (copy(consumed),), 1, True)
 
 
 def apart(backend: Backend, given: str, written: Array, kept: Array, *, consume: bool = True) -> None:

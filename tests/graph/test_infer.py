@@ -131,7 +131,11 @@ def test_matmul_shapes_are_numpys(a, b):
     assert outcome(infer.matmul, a, b) == expected
 
 
-@given(small.filter(len), st.none() | st.integers(-4, 4) | st.lists(st.integers(-4, 4), max_size=3).map(tuple), st.booleans())
+@given(
+    small.filter(len),
+    st.none() | st.integers(-4, 4) | st.lists(st.integers(-4, 4), max_size=3).map(tuple),
+    st.booleans(),
+)
 def test_reduced_shapes_are_numpys(shape, axis, keepdims):
     """What a reduction leaves is what it leaves of a NumPy array, and axes that do not fit are errors."""
     expected = outcome(lambda: np.zeros(shape).sum(axis=axis, keepdims=keepdims).shape)
