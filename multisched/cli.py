@@ -4,6 +4,8 @@ Frameworks, scikit-learn and matplotlib are imported by the command that needs t
 without them. What the user can put right is one line on stderr: exit code 2 for an option, 1 for what is missing.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -55,6 +57,8 @@ def _checked_out(context: click.Context, parameter: click.Parameter, value: Path
         raise click.BadParameter(f"The plot is a PNG picture, so FILE ends in .png; got {str(value)!r}.")
     if not value.parent.is_dir():
         raise click.BadParameter(f"There is no directory {str(value.parent)!r}.")
+    if not os.access(value.parent, os.W_OK):  # said before the training, not after it
+        raise click.BadParameter(f"You may not write to the directory {str(value.parent)!r}.")
     return value
 
 
@@ -134,7 +138,7 @@ def _show_examples(backend: str) -> None:
 
 
 def _bar(drawn: Iterator["Batch"], steps: int) -> AbstractContextManager[Iterable["Batch"]]:
-    return click.progressbar(drawn, length=steps, label="Training", file=click.get_text_stream("stderr"))
+    return click.progressbar(drawn, length=steps, label="Training", file=sys.stderr)
 
 
 def _train(backend: str, steps: int, seed: int) -> "History":

@@ -49,7 +49,7 @@ DECAY = 0.99
 
 # --- the documented examples -----------------------------------------------------------------------------------------
 def transcript(source: str, backend: Any = None) -> Iterator[str]:
-    """Run `source` on a backend, in a graph of its own, and yield what a console shows: statements and what they print."""
+    """Run `source` on a backend, in a graph of its own, and yield what a console shows: statements and output."""
     printed: list[str] = []
     names: dict[str, Any] = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
     with ms.use_backend(backend), ms.Graph("example"), _same_random_numbers_afterwards():

@@ -205,8 +205,7 @@ def compare(call: Call, cases: Sequence[Sequence[np.ndarray]], backend: str, ulp
         xp = ms.Placeholder(()).__array_namespace__()
         declared = [call(xp, *case) for case in given]
         f = ms.function(*(p for case in given for p in case), outputs=declared)
-        actual = f(*(a for case in arrays for a in case))
-        expected = on_arrays(call, arrays, adapter)
+        actual, expected = both(f, call, arrays, adapter)
     for case, tensor, ours, theirs in zip(cases, declared, actual, expected, strict=True):
         what = " and ".join(f"{a.dtype}{a.shape}" for a in case)
         name = str(theirs.dtype).rpartition(".")[2]
@@ -216,13 +215,20 @@ def compare(call: Call, cases: Sequence[Sequence[np.ndarray]], backend: str, ulp
         assert_same(adapter.to_numpy(ours), adapter.to_numpy(theirs), what, ulps)
 
 
-def on_arrays(call: Call, cases: list[list[Any]], adapter: Any) -> list[Any]:
-    """`call` on concrete arrays; JAX would compile each call by itself, so there they are compiled together."""
+def both(f: Any, call: Call, cases: list[list[Any]], adapter: Any) -> tuple[list[Any], list[Any]]:
+    """The values of the function and those of `call` on arrays: on JAX in one program, as compiling takes the time."""
+
+    def run(cases: list[list[Any]]) -> tuple[list[Any], list[Any]]:
+        arrays = [a for case in cases for a in case]
+        ours = f.pure({}, *arrays)[0] if adapter.name == "jax" else f(*arrays)
+        return ours, [call(adapter.xp, *case) for case in cases]
+
     if adapter.name != "jax":
-        return [call(adapter.xp, *case) for case in cases]
+        return run(cases)
     import jax
 
-    return jax.jit(lambda cases: [call(adapter.xp, *case) for case in cases])(cases)
+    result: tuple[list[Any], list[Any]] = jax.jit(run)(cases)
+    return result
 
 
 def assert_same(ours: np.ndarray, theirs: np.ndarray, what: str, ulps: int = 0) -> None:

@@ -28,6 +28,12 @@ BINARY_KEEP = ("add", "floor_divide", "maximum", "minimum", "multiply", "pow", "
 BINARY_INTEGER = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift")
 BINARY_TO_FLOAT = ("atan2", "copysign", "divide", "hypot", "logaddexp", "nextafter")
 BINARY_TO_BOOL = ("equal", "greater", "greater_equal", "less", "less_equal", "not_equal")
+REAL_ONLY = {
+    *("ceil", "floor", "trunc", "signbit", "floor_divide", "remainder", "maximum", "minimum", "atan2", "copysign"),
+    *("hypot", "logaddexp", "nextafter", "greater", "greater_equal", "less", "less_equal", "max", "min", "argmax"),
+    *("argmin", "std", "var"),
+}
+"""Functions that the standard does not define for complex numbers, which have no order."""
 BINARY_LOGICAL = ("logical_and", "logical_or", "logical_xor")
 
 # Reductions, likewise.
@@ -136,7 +142,9 @@ def viewed(fn: str, shape: Shape, view: Any) -> Shape:
 
 def axes_of(fn: str, shape: Shape, axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """The axes that a reduction removes, counted from 0."""
-    axes = tuple(range(len(shape))) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
+    if any(isinstance(a, bool) or not isinstance(a, int | np.integer) for a in axes):
+        raise ShapeError(f"{fn}: an axis is an integer, got {axis!r} for the shape {shape}.")
     normal = tuple(a + len(shape) if a < 0 else a for a in axes)
     if any(not 0 <= a < len(shape) for a in normal) or len(set(normal)) < len(normal):
         raise ShapeError(f"{fn}: axis {axis} does not fit the shape {shape}.")

@@ -54,6 +54,8 @@ class RecordingNamespace:
     def _constant(self, value: np.ndarray, dtype: str) -> Constant:
         if dtype == "bfloat16":  # NumPy has none; the backend rounds
             return Constant(value, dtype, self.backend)
+        if kind_of(dtype) in ("int", "uint") and value.dtype.kind in "fc" and not np.all(np.isfinite(value)):
+            raise DTypeError(f"{value} is no {dtype}.")
         integers = kind_of(dtype) in ("int", "uint") and value.dtype.kind in "iu" and value.size
         if integers and not np.iinfo(dtype).min <= value.min() <= value.max() <= np.iinfo(dtype).max:
             raise DTypeError(f"{value} is out of the range of {dtype}.")
@@ -88,8 +90,12 @@ class RecordingNamespace:
     def ones_like(self, x: Operand, *, dtype: Any = None, device: Any = None) -> Tensor:
         return self.full_like(x, 1, dtype=dtype)
 
-    def arange(self, *args: int, dtype: Any = "int32", device: Any = None) -> Tensor:
-        return self.asarray(np.arange(*args), dtype=dtype)
+    def arange(
+        self, start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None, device: Any = None
+    ) -> Tensor:
+        first, last = (0, start) if stop is None else (start, stop)
+        fractions = any(isinstance(x, float) for x in (first, last, step))
+        return self.asarray(np.arange(first, last, step), dtype=dtype or ("float32" if fractions else "int32"))
 
     def dtype_named(self, dtype: Any) -> str:
         name = dtype_name(np.dtype(dtype)) if isinstance(dtype, type) else dtype_name(dtype)
@@ -188,7 +194,7 @@ class RecordingNamespace:
             rows = self.take(x, self.reshape(key, (-1,)), axis=0)
             return self.reshape(rows, (*key.shape, *x.shape[1:]))
         keys = key if isinstance(key, tuple) else (key,)
-        if not all(k is None or k is Ellipsis or isinstance(k, int | np.integer | slice) for k in keys):
+        if not all(_is_index(k) for k in keys):
             raise ShapeError(
                 f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or an integer tensor. "
                 "For a boolean mask use xp.where, since shapes cannot depend on values."
@@ -223,6 +229,8 @@ class RecordingNamespace:
     def take(self, x: Operand, indices: Operand, /, *, axis: int | None = None) -> Tensor:
         x, indices = self.asarray(x), self.asarray(indices)
         infer.check_kind("take, as its indices,", indices.dtype, "int", "uint")
+        if indices.dtype not in ("int32", "int64"):  # not every backend takes others
+            indices = self.astype(indices, self.backend.default_int)
         if indices.ndim != 1 or (axis is None and x.ndim != 1):
             raise ShapeError(
                 f"take: the indices are 1-dimensional and an axis is named, got {indices} and axis={axis}."
@@ -238,6 +246,12 @@ class RecordingNamespace:
         x = self.astype(x, cast)
         shape = infer.reduced(fn, x.shape, axis, keepdims)
         return Op(fn, (x,), {"axis": axis, "keepdims": keepdims, **kwargs}, shape, to or cast, self.backend)
+
+
+def _is_index(key: Any) -> bool:
+    if isinstance(key, bool | np.bool_):
+        return False
+    return key is None or key is Ellipsis or isinstance(key, int | np.integer | slice)
 
 
 def _forwards(shape: infer.Shape, keys: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:

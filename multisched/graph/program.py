@@ -159,7 +159,7 @@ class _Writer:
         args = [self._source(a) if isinstance(a, Tensor) else a for a in op.args]
         first = 1 if op.fn == "where" else 0
         inlined = set()
-        if op.fn in OPERATORS or op.fn == "where":
+        if (op.fn in OPERATORS and op.fn != "matmul") or op.fn == "where":
             numbers = [a for a in args[first:] if isinstance(a, Constant) and a.fill is not None]
             shapes = [a.shape for a in args if not any(a is n for n in numbers)]
             if len(numbers) < 2 and np.broadcast_shapes(*shapes) == op.shape:

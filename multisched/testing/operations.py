@@ -120,7 +120,7 @@ def result_dtype(name: str, dtype: str) -> str:
 
 
 def _elementwise(backend: Backend, name: str, dtype: str) -> Iterator[Case]:
-    """A function on arrays, and on what operators make of arrays of no dimension."""
+    """A function on arrays, and on arrays of no dimension."""
     if kind_of(dtype) not in _KINDS[name]:
         return
     operands = _operands(name, dtype)
@@ -131,8 +131,9 @@ def _elementwise(backend: Backend, name: str, dtype: str) -> Iterator[Case]:
         expected = np.asarray(getattr(np, name)(*(x.astype(wide) for x in operands)))
     call, result = function_of(backend, name), result_dtype(name, dtype)
     yield Case(name, call, operands, expected, result, ulps)
-    corner = tuple(x[:1, :1].reshape(()) for x in operands)
-    yield Case(name, call, corner, expected[:1, :1].reshape(()), result, ulps)
+    if dtype in ("bool", "int32", "float32"):
+        corner = tuple(x[:1, :1].reshape(()) for x in operands)
+        yield Case(name, call, corner, expected[:1, :1].reshape(()), result, ulps)
 
 
 def _operands(name: str, dtype: str) -> tuple[np.ndarray, ...]:

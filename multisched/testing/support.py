@@ -113,14 +113,13 @@ def distance(got: np.ndarray, expected: np.ndarray, operands: tuple[Any, ...] = 
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
-def write_over(backend: Backend, array: Array, *, consume: bool = True) -> None:
+def write_over(backend: Backend, array: Array) -> None:
     """Change or use up the memory of an array, in each of the ways that may happen to a variable's."""
     other = backend.asarray(1 - backend.to_numpy(array).astype(np.float64), _dtype_of(backend, array))
     with suppress(Exception):  # immutable arrays refuse, each in its own words
         array[...] = other  # some frameworks let users write where their adapters do not
     backend.overwrite(Cell(array, StateLock()), other)
-    if consume:
-        _consumer(backend)(array)
+    _consumer(backend)(array)  # type: ignore[arg-type]  # adapters are hashable, which mypy does not know of protocols
 
 
 @lru_cache(maxsize=4)
@@ -130,11 +129,11 @@ def _consumer(backend: Backend) -> Callable[[Array], object]:
     return backend.compile(lambda consumed: (copy(consumed),), 1, True)
 
 
-def apart(backend: Backend, given: str, written: Array, kept: Array, *, consume: bool = True) -> None:
+def apart(backend: Backend, given: str, written: Array, kept: Array) -> None:
     """Require that `kept` is as it was after `written` has been written over."""
     before = backend.to_numpy(kept)
     require(kept is not written, given, "a new array", "the same one")
-    write_over(backend, written, consume=consume)
+    write_over(backend, written)
     try:
         after = backend.to_numpy(kept)
     except Exception as cause:

@@ -33,9 +33,12 @@ SHAPES = [(), (2,), (2, 0), (1, 3), 3]
 def test_filled(name, shape, backend):
     """`zeros`, `ones` and `full` of every dtype are those of NumPy."""
     more = (1,) if name == "full" else ()
-    for dtype in supported(backend, computing=False):
-        array = computed(getattr(namespace(), name)(shape, *more, dtype=dtype), backend)
+    dtypes = supported(backend, computing=False)
+    declared = [getattr(namespace(), name)(shape, *more, dtype=dtype) for dtype in dtypes]
+    arrays = [to_numpy(array, backend) for array in ms.function(outputs=declared)()]
+    for dtype, tensor, array in zip(dtypes, declared, arrays, strict=True):
         expected = getattr(np, name)(shape, *more, dtype=dtype)
+        assert (tensor.shape, tensor.dtype) == (expected.shape, dtype)
         assert (array.dtype, array.tolist()) == (expected.dtype, expected.tolist())
 
 

@@ -59,7 +59,7 @@ def test_every_reduction_is_in_the_table():
 
 @pytest.mark.parametrize("name", ["all", "any"])
 def test_truth_of_complex_numbers(name, backend):
-    """A complex number is true unless both parts are zero, as NumPy has it; JAX's own `all` drops the imaginary part."""
+    """A complex number is true unless both parts are zero, as in NumPy; JAX's own `all` drops the imaginary part."""
     value = np.asarray([[1, 0], [1j, 0], [1j, 1], [np.nan * 1j, 2], [0, 0]], np.complex64)
     x = ms.Placeholder(value.shape, "complex64")
     tensor = getattr(x.__array_namespace__(), name)(x, axis=1)
