@@ -24,15 +24,15 @@ BACKENDS = {  # what is installed, and which backends must then be tested
     "array_api_strict": (["."], "array_api_strict"),
     "jax": ([".[jax]"], "jax"),
     "torch": ([TORCH, "."], "torch"),
-    "all": ([TORCH, ".[jax,demo]"], "numpy,jax,torch,array_api_strict"),
+    "all": ([TORCH, ".[jax,demo,plot]"], "numpy,jax,torch,array_api_strict"),
 }
 
 
-def run_tests(session, backends, *args):
+def run_tests(session, backends, *args, profile="quick"):
     """The tests, and the doctests of the package as installed."""
-    environment = {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu"}
-    arguments = ["--pyargs", "tests", "multisched", "README.md", f"--backends={backends}", *args, *session.posargs]
-    session.run("pytest", *arguments, env=environment)
+    environment = {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu", "HYPOTHESIS_PROFILE": profile}
+    arguments = ["--pyargs", "tests", "multisched", "README.md", f"--backends={backends}", "--numprocesses=auto"]
+    session.run("pytest", *arguments, *args, *session.posargs, env=environment)
 
 
 @nox.session(python=PYTHONS)
@@ -42,7 +42,8 @@ def tests(session, backend):
     install, tested = BACKENDS[backend]
     if TORCH in install and session.python != TORCH_PYTHON:
         session.skip(f"the pinned torch is tested on Python {TORCH_PYTHON}")
-    session.install(*install, *GROUPS["test"])
+    peers = GROUPS["peers"] if backend == "all" else []
+    session.install(*install, *GROUPS["test"], *peers)
     run_tests(session, tested)
 
 
@@ -54,15 +55,15 @@ def minimums(session):
     lowest = [requirement.replace(">=", "==") for requirement in required]
     session.install(TORCH, *lowest)
     session.install("--no-deps", ".")
-    run_tests(session, "numpy,jax,torch,array_api_strict")
+    run_tests(session, "numpy,jax,torch,array_api_strict", profile="few")
 
 
 @nox.session(python=TORCH_PYTHON)
 def thorough(session):
     """The property tests with many more examples; not among the default sessions."""
     install, tested = BACKENDS["all"]
-    session.install(*install, *GROUPS["test"])
-    run_tests(session, tested, "--hypothesis-profile=thorough")
+    session.install(*install, *GROUPS["test"], *GROUPS["peers"])
+    run_tests(session, tested, profile="thorough")
 
 
 @nox.session(python=TORCH_PYTHON)

@@ -1,4 +1,4 @@
-"""The command line: `multisched demo`.
+"""The command line: `multisched demo`, and the commands of `cli_schedules`.
 
 Frameworks, scikit-learn and matplotlib are imported by the command that needs them, so that `--help` is quick and works
 without them. What the user can put right is one line on stderr: exit code 2 for an option, 1 for what is missing.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import multisched as ms
+from multisched.cli_schedules import compare, plot, table
 from multisched.errors import BackendNotInstalled, UnknownBackend
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def main() -> None:
     \b
     See it work:              multisched demo
     The same on PyTorch:      multisched demo --backend torch
+    Look at a schedule:       multisched plot "warmup(cosine(0.1, 1000), 100)"
     In your own code:         import multisched as ms
     """
 
@@ -166,3 +168,7 @@ def _save_plot(history: "History", backend: str, out: Path) -> None:
         save(draw(history, f"Softmax classifier of handwritten digits, on {backend}"), out)
     except OSError as cause:
         raise click.ClickException(f"The plot cannot be saved: {_one_line(cause)}") from cause
+
+
+for _command in (plot, table, compare):
+    main.add_command(_command)

@@ -141,6 +141,7 @@ DEFECTS = {  # what is wrong: (the check that notices, members of the adapter)
     "in_place that is no bool": ("in_place_is_told", {"in_place": 1}),
     "the other default integer": (INT, {"default_int": "int32"}),
     "a default integer of its own": (INT, {"default_int": "int16"}),
+    "unsigned sums denied": ("sums_unsigned_is_told", {"sums_unsigned": False}),
     "any dtype supported": ("dtypes_are_there_or_refused", {"supports": lambda self, dtype: True}),
     "nothing supported": ("dtypes_are_there_or_refused", {"supports": lambda self, dtype: False}),
     "one dtype for all": ("dtypes_are_there_or_refused", {"dtype": lambda self, name: np.dtype("float32")}),

@@ -139,6 +139,22 @@ RULES = {
     "nothing for the steps": Row(
         lambda _: ms.piecewise_constant(0.1, None), errors.ScheduleValueError, ValueError, ("steps_and_values", "None")
     ),
+    # --- the catalogue, schedules as data, and what drives optimizers
+    "a length that is negative": Row(
+        lambda _: ms.linear(1.0, 0.0, -5), errors.StepCountError, ValueError, ("steps", "-5", "non-negative")
+    ),
+    "an option that there is not": Row(
+        lambda _: ms.cyclic(0.0, 1.0, 5, mode="square"), errors.ScheduleOptionError, ValueError, ("mode", "'square'")
+    ),
+    "an expression that ends early": Row(
+        lambda _: ms.parse("cosine(0.1,"), errors.ParseError, ValueError, ("cosine(0.1,",)
+    ),
+    "a config of an unknown name": Row(
+        lambda _: ms.from_config({"name": "cosinus"}), errors.ConfigError, ValueError, ("$", "cosinus")
+    ),
+    "no optimizer": Row(
+        lambda _: ms.drive([1.0], lr=ms.constant(0.1)), errors.OptimizerError, ValueError, ("torch optimizer", "[1.0]")
+    ),
     # --- schedules at steps
     "a schedule at a string": Row(
         lambda _: ms.piecewise_constant(0.1, {})("4"), errors.ScheduleStepError, TypeError, ("step", "'4'", "integer")

@@ -21,6 +21,7 @@ class ArrayApiBackend:
 
     scalars_decay = False
     in_place = False
+    sums_unsigned = True
 
     def __init__(self, xp: ModuleType, name: str | None = None):
         self.xp: Any = xp

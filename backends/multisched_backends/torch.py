@@ -20,6 +20,7 @@ class TorchBackend(ArrayApiBackend):
 
     in_place = True
     default_int = "int64"
+    sums_unsigned = False  # it can only store uint64, and sums uint8 in int64
 
     def __init__(self) -> None:
         super().__init__(xp, "torch")

@@ -1,6 +1,6 @@
 """The schedules of other libraries by name, `torch:OneCycleLR`, for expressions.
 
-A dialect is imported when the first of its names is looked up. Only five modules can be: no name leads elsewhere.
+A dialect is imported when the first of its names is looked up. Only these modules can be: no name leads elsewhere.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from multisched import schedules
 from multisched.schedules import Schedule
 from multisched.schedules.catalogue import Constructor
 
-DIALECTS = ("keras", "optax", "timm", "torch", "transformers")
+DIALECTS = ("keras", "optax", "torch")
 
 
 class DialectNames(Mapping[str, Constructor]):

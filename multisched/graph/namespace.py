@@ -171,7 +171,8 @@ class RecordingNamespace:
         return self._view("reshape", x, lambda a, s: a.reshape(s), tuple(np.atleast_1d(shape).tolist()))
 
     def permute_dims(self, x: Operand, /, axes: Sequence[int]) -> Tensor:
-        return self._view("permute_dims", x, np.transpose, tuple(axes))
+        x = self.asarray(x)
+        return self._view("permute_dims", x, np.transpose, tuple(a + x.ndim if a < 0 else a for a in axes))
 
     def expand_dims(self, x: Operand, /, *, axis: int = 0) -> Tensor:
         return self._view("expand_dims", x, np.expand_dims, axis=axis)
@@ -262,10 +263,12 @@ def _forwards(shape: infer.Shape, keys: tuple[Any, ...]) -> tuple[tuple[Any, ...
             skipped = len(shape) - sum(k is not None and k is not Ellipsis for k in keys)
             at, axis = at + skipped, axis + skipped
             continue
-        if isinstance(key, slice) and key.step is not None and key.step < 0 and at < len(shape):
+        if isinstance(key, slice) and key.step != 0 and at < len(shape):
             steps = range(shape[at])[key]
-            plain[i] = slice(steps[-1], steps[0] + 1, -key.step) if steps else slice(0, 0)
-            flipped.append(axis)
+            backwards = steps.step < 0
+            low, high = (steps[-1], steps[0]) if steps and backwards else (steps.start, steps.stop - 1)
+            plain[i] = slice(low, high + 1, abs(steps.step)) if steps else slice(0, 0)
+            flipped += [axis] * backwards
         at += key is not None
         axis += key is None or isinstance(key, slice)
     return tuple(plain), tuple(flipped)

@@ -82,6 +82,8 @@ def reduction(fn: str) -> Callable[..., Tensor]:
         ) -> Tensor:
             x = self.asarray(x)
             name = infer.to_sum(x.dtype, self.backend.default_int) if dtype is None else self.dtype_named(dtype)
+            if dtype is None and kind_of(x.dtype) == "uint" and name != x.dtype and not self.backend.sums_unsigned:
+                name = self.backend.default_int
             return self.reduce(fn, x, axis, keepdims, name, dtype=name)
 
         return adding

@@ -20,6 +20,7 @@ class BackendInfo(Protocol):
     """What a declaration must know of the backend that will run it."""
 
     name: str
+    sums_unsigned: bool
 
     @property
     def default_int(self) -> str: ...

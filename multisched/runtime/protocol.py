@@ -57,6 +57,8 @@ class Backend(Protocol):
     """Whether operators on 0-d arrays give something that is no array, as NumPy's do."""
     in_place: bool
     """Whether `overwrite` writes into the array of a cell; else it makes the new array that of the cell."""
+    sums_unsigned: bool
+    """Whether small unsigned integers are summed as unsigned ones; else as integers of the default dtype."""
 
     @property
     def default_int(self) -> str:

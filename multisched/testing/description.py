@@ -76,6 +76,16 @@ def default_int_is_that_of_indices(backend: Backend) -> None:
         require(dtype_name(result.dtype) == default, f"{name} of integers", default, dtype_name(result.dtype))
 
 
+@clause("Backend.sums_unsigned")
+def sums_unsigned_is_told(backend: Backend) -> None:
+    """Whether the sum of small unsigned integers is unsigned, of the width of `default_int`; else it is that."""
+    if not backend.supports("uint8"):
+        return  # there are no small unsigned integers
+    expected = f"u{backend.default_int}" if backend.sums_unsigned else backend.default_int
+    found = dtype_name(backend.xp.sum(backend.asarray([1, 2], "uint8")).dtype)
+    require(found == expected, f"sum of uint8, sums_unsigned={backend.sums_unsigned}", expected, found)
+
+
 @clause("Backend.supports, Backend.dtype")
 def dtypes_are_there_or_refused(backend: Backend) -> None:
     """A supported dtype can be made and is the framework's own; any other raises `DTypeError`."""
@@ -146,6 +156,7 @@ CHECKS = (
     scalars_decay_is_told,
     in_place_is_told,
     default_int_is_that_of_indices,
+    sums_unsigned_is_told,
     dtypes_are_there_or_refused,
     devices_are_found_or_refused,
     own_arrays_are_known,

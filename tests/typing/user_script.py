@@ -30,6 +30,39 @@ def rules() -> None:
     assert (bounded(0), bounded(9)) == (0.5, 1.5)
 
 
+def catalogue() -> None:
+    """Schedules of the catalogue, put together, and as data."""
+    parts: list[ms.Schedule] = [
+        ms.constant(0.1),
+        ms.linear(0.0, 0.1, 10, begin=2),
+        ms.polynomial(0.1, 0.0, 10, power=2),
+        ms.exponential(0.1, 0.5, 10, staircase=True),
+        ms.inverse_time(0.1, 0.5, 10),
+        ms.inverse_sqrt(0.1, 10),
+        ms.noam(512, 10),
+        ms.cosine(0.1, 10),
+        ms.cosine_restarts(0.1, 10, cycles=3),
+        ms.tanh(0.1, 10),
+        ms.one_cycle(0.1, 10),
+        ms.cyclic(0.01, 0.1, 5),
+        ms.warmup_stable_decay(0.1, 2, 5, 5, decay="1-sqrt"),
+        ms.piecewise_scale(0.1, {5: 0.5}),
+        ms.piecewise_interpolate({0: 0.1, 5: 0.2}),
+    ]
+    whole = ms.clip(ms.repeat(ms.stretch(ms.delay(ms.warmup(ms.join(parts[:2], [5]), 3), 1), 2.0), 20), 0.0, 0.2)
+    assert ms.parse(repr(whole)) == ms.from_config(whole.to_config()) == whole
+    assert ms.from_function(lambda step: 1 / (1 + step))(1) == 0.5
+    rule = ms.plateau(0.1, patience=0)
+    state: ms.PlateauState = rule.init(np.float32(0.0))
+    state, _ = rule.step(state, np.float32(1.0))
+    assert all(isinstance(part(3), float) for part in parts)
+
+
+def driven(optimizer: Any) -> Any:
+    """An optimizer of torch with the rates of a schedule."""
+    return ms.drive(optimizer, lr=ms.cosine(0.1, 10))
+
+
 def own_schedule() -> None:
     """A schedule of the user's own, from its formula."""
 
@@ -120,6 +153,7 @@ def main(backend: str) -> list[float]:
     with ms.use_backend(backend), ms.Graph("script"), tempfile.TemporaryDirectory() as folder:
         assert ms.get_backend().name == backend
         rules()
+        catalogue()
         own_schedule()
         by_hand()
         try:

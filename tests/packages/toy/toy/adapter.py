@@ -15,6 +15,7 @@ class ToyBackend:
     scalars_decay = False
     in_place = False
     default_int = "int64"
+    sums_unsigned = True
 
     def supports(self, dtype):
         return dtype in toy.DTYPES
