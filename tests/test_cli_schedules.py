@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
@@ -64,7 +65,7 @@ def test_a_bad_expression_points_at_its_column(command):
     """The text is shown with a mark below the column, and no traceback; the exit code is that of wrong usage."""
     result = run(command, "0.5 * cosin(0.1, 10)")
     assert result.exit_code == 2
-    text, mark = next((a, b) for a, b in zip(result.output.splitlines(), result.output.splitlines()[1:]) if "^" in b)
+    text, mark = next((a, b) for a, b in pairwise(result.output.splitlines()) if "^" in b)
     assert text[mark.index("^") :].startswith("cosin")
     assert "Traceback" not in result.output
 
