@@ -74,21 +74,25 @@ def _load(backend: Any, name: str) -> Backend:
     root = name.removeprefix("array_api_compat.").partition(".")[0]  # jax.numpy is jax's
     for registered in (name, root):
         if registered in _entry_points() and registered != _ANY_NAMESPACE:
-            if registered in _loaded:
-                return _loaded[registered]
-            adapter: Backend = _adapter(registered)()
-            return _loaded.setdefault(registered, adapter)
+            if registered not in _loaded:
+                _loaded[registered] = _adapter(registered)()
+            if registered != name:  # a module of the framework, if there is one, and it is a namespace
+                _namespace_module(backend, name)
+            return _loaded[registered]
     module = _namespace_module(backend, name)
     return _adapter(_ANY_NAMESPACE)(module)  # type: ignore[no-any-return]
 
 
 def _adapter(name: str) -> Any:
+    point = _entry_points()[name]
     try:
-        return _entry_points()[name].load()
+        return point.load()
     except ImportError as cause:
+        package = point.dist.name if point.dist is not None else "multisched"
+        ours = package == "multisched"
+        way = f'Install it with\n    pip install "multisched[{name}]"' if ours else f"See how {package} is installed."
         raise BackendNotInstalled(
-            f"The backend {name!r} needs a package that is not installed ({cause}). Install it with\n"
-            f'    pip install "multisched[{name}]"'
+            f"The backend {name!r} needs a package that is not installed ({cause}). {way}"
         ) from cause
 
 
