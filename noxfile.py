@@ -30,7 +30,7 @@ BACKENDS = {  # what is installed, and which backends must then be tested
 
 def run_tests(session, backends, *args, profile="quick"):
     """The tests, and the doctests of the package as installed."""
-    environment = {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu", "HYPOTHESIS_PROFILE": profile}
+    environment = {"MPLBACKEND": "Agg", "JAX_PLATFORMS": "cpu", "HYPOTHESIS_PROFILE": profile, "PYTHONSAFEPATH": "1"}
     arguments = ["--pyargs", "tests", "multisched", "README.md", f"--backends={backends}", "--numprocesses=auto"]
     session.run("pytest", *arguments, *args, *session.posargs, env=environment)
 

@@ -17,7 +17,7 @@ lengths = st.one_of(st.integers(1, 10_000), st.floats(0.5, 1e4))
 waits = st.one_of(st.just(0), lengths)
 steps = st.one_of(st.integers(0, 1000), st.sampled_from([2**31, 2**63, 10**20]))
 curves = st.sampled_from(["linear", "cosine", "1-sqrt"])
-SHAPES = [(), (2,), (1,), (3, 2), (2, 1)]  # any two of them broadcast
+SHAPES = [(), (2,), (1,), (3, 2), (3, 1)]  # any two of them broadcast
 
 
 def of(required, optional=()):
