@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from helpers import make, ulps
-from helpers_laws import law
+from helpers_laws import law, streams
 from helpers_rules import stream
 from hypothesis import given
 from hypothesis import strategies as st
@@ -238,7 +238,7 @@ def test_only_an_average_that_fades_has_times(rule):
 
 # --- all values, equally ---------------------------------------------------------------------------------------------
 @law
-@given(values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40))
+@given(values=streams)
 def test_swa_is_the_mean_of_all(backend, values):
     """The average of all values is their exact sum over their number, to the rounding of an update at each."""
     for t, output in enumerate(stream(ms.swa(), values, backend), start=1):
