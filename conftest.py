@@ -65,3 +65,16 @@ def graph():
     """A graph of its own for each test."""
     with ms.Graph("test") as graph:
         yield graph
+
+
+@pytest.fixture
+def jax():
+    return pytest.importorskip("jax", reason="the test is about jax, which is not installed")
+
+
+@pytest.fixture
+def torch():
+    """Torch, with nothing compiled yet."""
+    torch = pytest.importorskip("torch", reason="the test is about torch, which is not installed")
+    torch._dynamo.reset()
+    return torch

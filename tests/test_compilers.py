@@ -15,19 +15,6 @@ schedules = pytest.mark.parametrize("lr", list(SCHEDULES.values()), ids=list(SCH
 KEPT = np.array([True, False, True, True, False, True])
 
 
-@pytest.fixture
-def jax():
-    return pytest.importorskip("jax", reason="the test is about jax, which is not installed")
-
-
-@pytest.fixture
-def torch():
-    """Torch, with nothing compiled yet."""
-    torch = pytest.importorskip("torch", reason="the test is about torch, which is not installed")
-    torch._dynamo.reset()
-    return torch
-
-
 def eager(case, values):
     """The states before each update and the outputs, one update at a time."""
     states, outputs = [case.init(values[0])], []

@@ -18,19 +18,6 @@ HOST = ("__bool__", "__float__", "__int__", "__index__", "__complex__", "__array
 
 
 @pytest.fixture
-def jax():
-    return pytest.importorskip("jax", reason="the test is about jax, which is not installed")
-
-
-@pytest.fixture
-def torch():
-    """Torch, with nothing compiled yet."""
-    torch = pytest.importorskip("torch", reason="the test is about torch, which is not installed")
-    torch._dynamo.reset()
-    return torch
-
-
-@pytest.fixture
 def counter(torch):
     """A backend of `torch.compile` that counts the programs that it is given, and runs them as they are."""
     return importlib.import_module("torch._dynamo.testing").CompileCounter()
