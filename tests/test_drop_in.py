@@ -79,11 +79,6 @@ def test_optax_inject_hyperparams():
 
 
 # --- torch -----------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="the test is about torch, which is not installed")
-
-
 def lambda_lr(torch, weight=0.0, base=2.0):
     weight = torch.nn.Parameter(torch.tensor(weight))
     optimizer = torch.optim.SGD([weight], lr=base)
