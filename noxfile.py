@@ -44,6 +44,8 @@ def tests(session, backend):
         session.skip(f"the pinned torch is tested on Python {TORCH_PYTHON}")
     peers = GROUPS["peers"] if backend == "all" else []
     session.install(*install, *GROUPS["test"], *peers)
+    if peers:
+        session.install("--no-deps", *GROUPS["peers-alone"])
     run_tests(session, tested)
 
 
@@ -63,6 +65,7 @@ def thorough(session):
     """The property tests with many more examples; not among the default sessions."""
     install, tested = BACKENDS["all"]
     session.install(*install, *GROUPS["test"], *GROUPS["peers"])
+    session.install("--no-deps", *GROUPS["peers-alone"])
     run_tests(session, tested, profile="thorough")
 
 
@@ -86,3 +89,10 @@ def bench(session):
     """The benchmarks, side by side with what they are compared with; writes benchmarks/RESULTS.md."""
     session.install(TORCH, ".[jax]", *GROUPS["bench"])
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session(python=TORCH_PYTHON)
+def docs(session):
+    """The gallery: writes docs/gallery.md, and draws its pictures into docs/_build/gallery, which git ignores."""
+    session.install(".[plot]")
+    session.run("python", "docs/gallery.py", *session.posargs)

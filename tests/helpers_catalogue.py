@@ -78,6 +78,10 @@ def tanh(step, init, steps, end, lower, upper):
     return end if u >= 1 else way(end, init, 0.5 * (1 - math.tanh(way(lower, upper, u))))
 
 
+def decay_warmup(step, inv_gamma, power, low, high):
+    return clamp(1 - (1 + max(step, 0) / inv_gamma) ** -power, low, high)
+
+
 def half_wave(u):
     return 0.5 * (1 - math.cos(math.pi * u))
 
@@ -186,6 +190,15 @@ CATALOGUE = {
     "tanh": (
         tanh,
         given(init=numbers, steps=lengths, end=numbers, lower=st.floats(-8, -1), upper=st.floats(1, 4)),
+    ),
+    "decay_warmup": (
+        decay_warmup,
+        given(
+            inv_gamma=positive,
+            power=st.sampled_from([0.5, 2 / 3, 0.75, 1, 2]),
+            low=st.sampled_from([0, 0.25, 0.5]),
+            high=st.sampled_from([0.5, 0.9, 0.9999, 1]),
+        ),
     ),
     "one_cycle": (
         one_cycle,

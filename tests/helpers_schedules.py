@@ -69,6 +69,9 @@ def leaves(n):
                 "cycles": st.one_of(st.none(), st.integers(1, 5)),
             },
         ),
+        "decay_warmup": of(
+            {}, {"inv_gamma": positive, "power": positive, "low": st.floats(0, 0.5), "high": st.floats(0.5, 1)}
+        ),
         "tanh": of({"init": n, "steps": waits}, {"end": n, "lower": n, "upper": n}),
         "one_cycle": of(
             {"peak": n, "steps": lengths},

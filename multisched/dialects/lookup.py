@@ -11,7 +11,7 @@ from multisched import schedules
 from multisched.schedules import Schedule
 from multisched.schedules.catalogue import Constructor
 
-DIALECTS = ("keras", "optax", "torch")
+DIALECTS = ("keras", "optax", "timm", "torch", "transformers")
 
 
 class DialectNames(Mapping[str, Constructor]):

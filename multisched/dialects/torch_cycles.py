@@ -8,6 +8,7 @@ import numpy as np
 
 from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleOptionError, StepCountError, shown
+from multisched.schedules.catalogue import of_dialect
 from multisched.schedules.combine import at, from_function
 from multisched.schedules.cycle import cyclic
 from multisched.schedules.decay import constant
@@ -37,6 +38,7 @@ def count(value: Any, what: str, least: int = 0) -> int:
 
 # --- triangles -------------------------------------------------------------------------------------------------------
 @schedule(lambda schedule, period: {"schedule": a_schedule(schedule, "schedule"), "period": length(period, "period")})
+@of_dialect("torch")
 def by_cycle(xp: Namespace, step: Array, schedule: Any, period: float) -> Array:
     """A schedule of the number of the cycle, which counts from 1: `schedule(1 + step // period)`."""
     index, _ = turns(xp, step, period)
@@ -167,6 +169,7 @@ def _checked_one_cycle(
 
 
 @schedule(_checked_one_cycle)
+@of_dialect("torch")
 def OneCycleLR(
     xp: Namespace,
     step: Array,
@@ -211,6 +214,7 @@ def OneCycleLR(
         **_checked_phases(**phases),
     }
 )
+@of_dialect("torch")
 def OneCycleMomentum(
     xp: Namespace,
     step: Array,

@@ -108,7 +108,7 @@ def declare(
     if isinstance(rule, Schedule):
         if value is not None:
             raise NotARule(f"{rule!r} is a schedule: it depends on no value, got {value!r}.")
-        return _declare_schedule(rule, where, name or _title(rule.name), dtype, backend, device)
+        return _declare_schedule(rule, where, name or _title(rule.name.rpartition(".")[2]), dtype, backend, device)
     if isinstance(rule, Statistic):
         return _declare_statistic(rule, value, where, name or rule.title, dtype, backend, device)
     raise NotARule(f"A rule is a schedule or a statistic, such as ms.ema(0.9), got {rule!r} of {type(rule).__name__}.")

@@ -1,5 +1,7 @@
 """Schedules: values that depend only on how many updates have happened. One family a file."""
 
+import multisched.schedules.plot  # noqa: F401 (for Schedule.plot, as config is for Schedule.to_config)
+from multisched.schedules.approach import decay_warmup
 from multisched.schedules.combine import clip, delay, from_function, join, repeat, stretch, warmup
 from multisched.schedules.compose import maximum, minimum
 from multisched.schedules.config import from_config
@@ -18,6 +20,7 @@ __all__ = [
     "cosine",
     "cosine_restarts",
     "cyclic",
+    "decay_warmup",
     "delay",
     "exponential",
     "from_config",

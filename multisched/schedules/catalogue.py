@@ -1,17 +1,25 @@
 """Every constructor that may stand in a config or an expression, by name: nothing else can be built from data.
 
+Some formulas only a dialect has, such as that of torch's OneCycleLR. In data, and in what `repr` prints, the dialect's
+name stands before theirs. They are imported when they are looked up, from the files that are listed here, since the
+imports of the library go the other way; no name leads to another file.
+
 A function cannot be written as data, so `from_function` is not among them; nor is the decorator, which makes new ones.
 """
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any, TypeVar
 
-from multisched.schedules import combine, compose, cycle, decay, inverse, piecewise, steps
+from multisched.schedules import approach, combine, compose, cycle, decay, inverse, piecewise, steps
 from multisched.schedules.schedule import Schedule
 
 Constructor = Callable[..., Schedule]
+F = TypeVar("F", bound=Callable[..., Any])
 
 _CONSTRUCTORS: tuple[Constructor, ...] = (
+    approach.decay_warmup,
     combine.clip,
     combine.delay,
     combine.join,
@@ -48,6 +56,58 @@ CATALOGUE: Mapping[str, Constructor] = MappingProxyType(
     {"abs": compose.absolute} | {constructor.__name__: constructor for constructor in _CONSTRUCTORS}
 )
 """The constructors of all schedules that are data, and of their arithmetic, by the names of the array API."""
+
+_FORMULAS_OF_DIALECTS = {
+    "timm.k_decay_polynomial": "multisched.dialects.timm_cycles",
+    "torch.OneCycleLR": "multisched.dialects.torch_cycles",
+    "torch.OneCycleMomentum": "multisched.dialects.torch_cycles",
+    "torch.by_cycle": "multisched.dialects.torch_cycles",
+    "transformers.ahead": "multisched.dialects.transformers_waves",
+}
+
+
+class _Dialects(Mapping[str, Constructor]):
+    """`{"torch.OneCycleLR": constructor, ...}`, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Constructor:
+        module = importlib.import_module(_FORMULAS_OF_DIALECTS[name])
+        constructor: Constructor = getattr(module, name.partition(".")[2])
+        return constructor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FORMULAS_OF_DIALECTS)
+
+    def __len__(self) -> int:
+        return len(_FORMULAS_OF_DIALECTS)
+
+
+DIALECTS: Mapping[str, Constructor] = _Dialects()
+"""The constructors of the schedules that are data, but only a dialect's."""
+
+
+def of_dialect(dialect: str) -> Callable[[F], F]:
+    """A decorator for a formula that only this dialect has: its schedules are printed, and written, as it is listed."""
+
+    def rename(formula: F) -> F:
+        formula.__name__ = f"{dialect}.{formula.__name__}"
+        return formula
+
+    return rename
+
+
+def by_name(name: str) -> Constructor:
+    """The constructor of that name. Raises `KeyError` if there is none."""
+    return CATALOGUE[name] if name in CATALOGUE else DIALECTS[name]
+
+
+def name_of(formula: Callable[..., Any]) -> str | None:
+    """The name of a formula in data; None for one that is not listed."""
+    if formula in _NAMES:
+        return _NAMES[formula]
+    return formula.__name__ if _FORMULAS_OF_DIALECTS.get(formula.__name__) == formula.__module__ else None
+
+
+_NAMES = {constructor.__wrapped__: name for name, constructor in CATALOGUE.items()}  # type: ignore[attr-defined]
 
 DEEPEST = 100
 """How deep schedules that are read may be nested: far deeper, and Python's own stack would end in their formulas."""

@@ -15,28 +15,27 @@ import numpy as np
 
 from multisched.arrays import FrozenArray
 from multisched.errors import ConfigError, MultischedError, shown
-from multisched.schedules.catalogue import CATALOGUE, DEEPEST
+from multisched.schedules.catalogue import CATALOGUE, DEEPEST, DIALECTS, Constructor, by_name, name_of
 from multisched.schedules.combine import Boundaries, Schedules
 from multisched.schedules.piecewise import Steps
-from multisched.schedules.schedule import Schedule, writers
+from multisched.schedules.schedule import Schedule, methods
+
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-_NAMES = {constructor.__wrapped__: name for name, constructor in CATALOGUE.items()}  # type: ignore[attr-defined]
-
-
 def to_config(schedule: Schedule) -> dict[str, Any]:
     """`schedule` as plain JSON; see `Schedule.to_config`."""
     return _object(schedule, "$")
 
 
 def _object(schedule: Schedule, path: str) -> dict[str, Any]:
-    if schedule._formula not in _NAMES:
+    listed = name_of(schedule._formula)
+    if listed is None:
         raise ConfigError(
             f"{path}: {schedule.name} is not in the catalogue: a function, or a schedule of your own, is code and "
             "cannot be written as data. Build the schedule of those of multisched.schedules and arithmetic."
         )
     arguments = {name: _plain(value, f"{path}.{name}") for name, value in schedule._arguments.items()}
-    return {"name": _NAMES[schedule._formula], **arguments}
+    return {"name": listed, **arguments}
 
 
 def _plain(value: Any, path: str) -> Any:
@@ -57,7 +56,7 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-writers["to_config"] = to_config
+methods["to_config"] = to_config
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -68,9 +67,9 @@ def from_config(document: Mapping[str, Any]) -> Schedule:
     ----------
     document:
         An object with the `name` of a schedule (`"cosine"`, `"warmup"`; for arithmetic `"add"`, `"subtract"`,
-        `"multiply"`, `"divide"`, `"pow"`, `"negative"`, `"abs"`) and its arguments by name; those with defaults may be
-        left out. Schedules within are such objects, `{step: value}` is a list of pairs `[step, value]`, arrays are
-        nested lists. Schedules may be nested 100 deep.
+        `"multiply"`, `"divide"`, `"pow"`, `"negative"`, `"abs"`; for one that only a dialect has `"torch.OneCycleLR"`)
+        and its arguments by name; those with defaults may be left out. Schedules within are such objects,
+        `{step: value}` is a list of pairs `[step, value]`, arrays are nested lists. Schedules may be nested 100 deep.
 
     Raises `ConfigError`, which opens with the path in the document, for a name that is not in the catalogue, fields
     that are missing, unknown or of the wrong type, and arguments that define no schedule. A document cannot run code.
@@ -114,7 +113,7 @@ def _schedule(value: Any, path: str) -> Schedule:
         raise ConfigError(f"{path}: expected a schedule, an object with a name, got {shown(value)}.")
     if "name" not in value:
         raise ConfigError(f"{path}.name: missing; it says which schedule this is, such as 'linear'.")
-    constructor = CATALOGUE[_name(value["name"], f"{path}.name")]
+    constructor = _constructor(value["name"], f"{path}.name")
     parameters = inspect.signature(constructor).parameters
     for field in value:
         if field != "name" and field not in parameters:
@@ -129,13 +128,13 @@ def _schedule(value: Any, path: str) -> Schedule:
         raise ConfigError(f"{path}: {cause}") from cause
 
 
-def _name(value: Any, path: str) -> str:
-    if isinstance(value, str) and value in CATALOGUE:
-        return value
-    near = get_close_matches(value, CATALOGUE, n=1) if isinstance(value, str) else []
-    raise ConfigError(
-        f"{path}: no schedule is called {shown(value)}." + (f" Did you mean {near[0]!r}?" if near else "")
-    )
+def _constructor(name: Any, path: str) -> Constructor:
+    try:
+        return by_name(name)
+    except (KeyError, TypeError):  # which is no name, or cannot be one
+        near = get_close_matches(name, [*CATALOGUE, *DIALECTS], n=1) if isinstance(name, str) else []
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{path}: no schedule is called {shown(name)}.{hint}")
 
 
 def _reader(parameter: inspect.Parameter) -> Callable[[Any, str], Any]:
@@ -211,6 +210,7 @@ _BY_TYPE: dict[Any, Callable[[Any, str], Any]] = {
     float: _number,
     int | None: _or_none(_number),
     float | None: _or_none(_number),
+    Schedule: _schedule,
 }
 _BY_NAME: dict[str, Callable[[Any, str], Any]] = {
     "schedule": _schedule,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from multisched.schedules.catalogue import name_of
 from multisched.schedules.cycle import starts
 from multisched.schedules.schedule import Schedule
 
@@ -18,8 +19,9 @@ def edges(schedule: Schedule, until: float) -> list[float]:
 
 def _edges(schedule: Schedule, until: float) -> list[float]:
     arguments = schedule._arguments
-    if schedule.name in _EDGES:
-        return _EDGES[schedule.name](arguments, until)
+    name = name_of(schedule._formula)  # not schedule.name, which one's own schedule may share
+    if name in _EDGES:
+        return _EDGES[name](arguments, until)
     return [edge for part in arguments.values() if isinstance(part, Schedule) for edge in _edges(part, until)]
 
 
@@ -43,6 +45,11 @@ def _keys(name: str) -> Edges:
 def _one_cycle(arguments: dict[str, Any], until: float) -> list[float]:
     turn = arguments["warmup"] * arguments["steps"]
     return [turn, *([2 * turn] if arguments["three_phase"] else []), arguments["steps"]]
+
+
+def _torch_one_cycle(arguments: dict[str, Any], until: float) -> list[float]:
+    turn, total = arguments["pct_start"] * arguments["total_steps"], arguments["total_steps"]
+    return [turn - 1, *([2 * turn - 2] if arguments["three_phase"] else []), total - 1]
 
 
 def _cyclic(arguments: dict[str, Any], until: float) -> list[float]:
@@ -87,7 +94,7 @@ def _repeat(arguments: dict[str, Any], until: float) -> list[float]:
     return [start + edge for start in (0, *_multiples(period, until)) for edge in inside]
 
 
-_EDGES: dict[str, Edges] = {
+_EDGES: dict[str | None, Edges] = {
     "piecewise_constant": _keys("steps_and_values"),
     "piecewise_scale": _keys("steps_and_scales"),
     "piecewise_interpolate": _keys("steps_and_values"),
@@ -101,7 +108,12 @@ _EDGES: dict[str, Edges] = {
     "cosine_restarts": _restarts,
     "one_cycle": _one_cycle,
     "cyclic": _cyclic,
+    "torch.OneCycleLR": _torch_one_cycle,
+    "torch.OneCycleMomentum": _torch_one_cycle,
     "warmup_stable_decay": _phases("warmup_steps", "stable_steps", "decay_steps"),
+    "transformers.ahead": lambda arguments, until: [
+        edge - arguments["steps"] for edge in _edges(arguments["schedule"], until + arguments["steps"])
+    ],
     "join": _join,
     "warmup": _moved(lambda arguments: (arguments["steps"], 1)),
     "delay": _moved(lambda arguments: (arguments["steps"], 1)),

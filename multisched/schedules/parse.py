@@ -11,11 +11,12 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
 from multisched.errors import ParseError, shown
-from multisched.schedules.catalogue import CATALOGUE, DEEPEST, Constructor
+from multisched.schedules.catalogue import CATALOGUE, DEEPEST, DIALECTS, Constructor, by_name
 from multisched.schedules.schedule import Schedule
 
 
@@ -25,9 +26,10 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Schedule
     Parameters
     ----------
     text:
-        Schedules of the catalogue by name, with positional and keyword arguments; numbers, `'strings'`, `True`,
-        `False`, `None`, `[lists]` and `{step: value}`; `+ - * / **`, `abs(...)` and parentheses, which bind as in
-        Python, between schedules or numbers. At most 100 deep.
+        Schedules of the catalogue by name, with positional and keyword arguments, and those that only a dialect has, as
+        they are printed: `torch.OneCycleLR(...)`; numbers, `'strings'`, `True`, `False`, `None`, `[lists]` and
+        `{step: value}`; `+ - * / **`, `abs(...)` and parentheses, which bind as in Python, between schedules or
+        numbers. At most 100 deep.
     names:
         More constructors, by names such as `double` or, with the prefix of a library, `torch:OneCycleLR`.
 
@@ -65,7 +67,7 @@ class _Token(NamedTuple):
 _DIGITS, _WORD = "[0-9](?:_?[0-9])*", "[A-Za-z_][A-Za-z0-9_]*"
 _TOKEN = re.compile(
     rf"(?P<number>(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?)"
-    rf"|(?P<name>{_WORD}(?::{_WORD})?)"
+    rf"|(?P<name>{_WORD}(?:[.:]{_WORD})?)"
     r"|(?P<string>'[^'\\\n]*'|\"[^\"\\\n]*\")"
     r"|(?P<sign>\*\*|[-+*/()\[\]{},:=])"
 )
@@ -249,14 +251,13 @@ class _Parser:
         return self.built(constructor, token.text, token.column, positional, keywords)
 
     def constructor(self, token: _Token) -> Constructor:
-        if token.text in CATALOGUE:
-            return CATALOGUE[token.text]
-        try:
-            return self.names[token.text]
-        except KeyError:
-            near = get_close_matches(token.text, self.names if ":" in token.text else CATALOGUE, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise self.error(f"No schedule is called {token.text[:40]!r}.{hint}", token.column) from None
+        for found in (by_name, self.names.__getitem__):
+            with suppress(KeyError):
+                return found(token.text)
+        qualified = set(token.text) & set(".:")
+        near = get_close_matches(token.text, [*DIALECTS, *self.names] if qualified else CATALOGUE, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise self.error(f"No schedule is called {token.text[:40]!r}.{hint}", token.column)
 
     def argument(self, keywords: dict[str, _Part]) -> _Part | None:
         """A positional argument; one by keyword goes to the others."""

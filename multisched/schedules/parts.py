@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ def a_schedule(value: Any, what: str) -> Schedule:
 
 
 _NEVER = 2**63
+_PARTS, _MOST = 1000, 2**31
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------
@@ -167,12 +169,25 @@ def laps(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
     if whole and period == int(period):  # integers divide exactly, however many
         count = step // int(period)
         return floating(xp, count), floating(xp, step - count * int(period))
+    ratio = Fraction(period).limit_denominator(_PARTS)
+    if whole and float(ratio) == period and ratio.numerator * ratio.denominator < _MOST:
+        return _laps_of_parts(xp, step, ratio)
     late = floating(xp, step)
     count = floating(xp, xp.floor(late / float(period)))
     over = late - count * float(period)
     again = over >= period  # the quotient was rounded down from a whole number
     count, over = xp.where(again, count + 1, count), xp.where(again, over - float(period), over)
     return count, xp.where(over > 0, over, xp.full_like(over, 0.0))
+
+
+def _laps_of_parts(xp: Namespace, step: Array, ratio: Fraction) -> tuple[Array, Array]:
+    """`laps` of a period that is a fraction such as 2.4, counted in whole numbers: single precision has another one."""
+    steps, parts = ratio.numerator, ratio.denominator  # in so many steps, so many periods
+    rounds = step // steps
+    inside = (step - rounds * steps) * parts  # in parts of a step
+    count = inside // steps
+    over = floating(xp, inside - count * steps) / float(parts)
+    return floating(xp, rounds) * float(parts) + floating(xp, count), over
 
 
 def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:

@@ -34,8 +34,8 @@ operations: dict[str, Callable[..., "Schedule"]] = {}
 infix: dict[Formula, Callable[..., tuple[str, int]]] = {}
 """How `repr` writes them, and how tightly that binds; `compose` fills it."""
 
-writers: dict[str, Callable[["Schedule"], dict[str, Any]]] = {}
-"""How schedules become data, by the name of the method; `config` fills it."""
+methods: dict[str, Callable[..., Any]] = {}
+"""What schedules do that stands in files of its own, by the name of the method; `config` and `plot` fill it."""
 
 
 def _operator(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Schedule"]:
@@ -129,7 +129,36 @@ class Schedule:
         >>> (2 * ms.constant(0.1)).to_config()
         {'name': 'multiply', 'x1': 2, 'x2': {'name': 'constant', 'value': 0.1}}
         """
-        return writers["to_config"](self)
+        config: dict[str, Any] = methods["to_config"](self)
+        return config
+
+    def plot(self, steps: int, ax: Any = None) -> Any:
+        """Draw the schedule over its first steps, with matplotlib, of the extra `plot`.
+
+            the points (k, self(k)) for k in range(steps), joined by lines; a dot at each boundary
+
+        Of more than 2,000 points some are left out between boundaries, which are there with the steps before them.
+
+            axes = lr.plot(1000)
+            other.plot(1000, ax=axes).figure.savefig("both.png")
+
+        Parameters
+        ----------
+        steps:
+            How many steps to show, in updates from step 0 on; at least 1.
+        ax:
+            The matplotlib axes to draw on, for several schedules in one picture; by default those of a new figure,
+            which pyplot does not know of.
+
+        Returns the axes. Raises `StepCountError` for another number of steps, `ScheduleValueError` for a schedule of
+        arrays, and `ImportError`, with the command that installs it, without matplotlib.
+
+        >>> import multisched as ms
+        >>> ms.cosine(0.1, 1000).plot(0)
+        Traceback (most recent call last):
+        multisched.errors.StepCountError: steps must be a number of steps to show, from 1 to 2**53, got 0 of type int.
+        """
+        return methods["plot"]([self], steps, ax)
 
     def _key(self) -> tuple[Any, ...]:
         return self._formula, tuple(self._arguments.items())

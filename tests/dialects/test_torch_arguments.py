@@ -117,5 +117,5 @@ def test_they_are_plain_data(rule, backend):
 def test_what_builds_one_cycle_is_what_is_printed():
     """The repr of OneCycleLR is the expression that builds it, in the names of torch, with epochs multiplied out."""
     rule = dialect.OneCycleLR(0.1, epochs=2, steps_per_epoch=5, anneal_strategy="linear")
-    assert repr(rule) == "OneCycleLR(0.1, total_steps=10, anneal_strategy='linear')"
-    assert eval(repr(rule), vars(dialect)) == rule
+    assert repr(rule) == "torch.OneCycleLR(0.1, total_steps=10, anneal_strategy='linear')"
+    assert eval(repr(rule), {"torch": dialect}) == rule

@@ -110,6 +110,7 @@ SEEDS = [
     "stretch(repeat(delay(noam(512, 4000, factor=2), 10), 3000), 2.5)",
     "cosine_restarts(1.0, 10, period_mul=2, peak_mul=0.5, cycles=3) * cyclic(0, 1, 4, mode='triangular2')",
     "one_cycle(1.0, 100, anneal='linear') + warmup_stable_decay(1.0, 2, 4, 4, decay='1-sqrt') + constant(-0.0)",
+    "decay_warmup(inv_gamma=2, power=0.75, low=0.5, high=0.999)",
     "add(1, subtract(constant(1), multiply(2, divide(1, pow(2, negative(constant(3)))))))",
 ]
 

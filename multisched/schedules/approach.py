@@ -1,0 +1,54 @@
+"""Schedules that approach 1: the decays of averages, which warm up while there is little to remember."""
+
+from typing import Any
+
+from multisched.arrays import Array, Namespace
+from multisched.errors import ScheduleValueError
+from multisched.schedules.parts import above, constant_like, elapsed
+from multisched.schedules.schedule import schedule
+
+
+def _checked_decay_warmup(inv_gamma: Any = 1, power: Any = 2 / 3, low: Any = 0, high: Any = 0.9999) -> dict[str, Any]:
+    least, most = above(low, "low", 0), above(high, "high", 0)
+    if not least <= most <= 1:
+        raise ScheduleValueError(f"low and high must be decays, 0 <= low <= high <= 1, got {low!r} and {high!r}.")
+    return {
+        "inv_gamma": above(inv_gamma, "inv_gamma", 0, allowed=False),
+        "power": above(power, "power", 0, allowed=False),
+        "low": least,
+        "high": most,
+    }
+
+
+@schedule(_checked_decay_warmup)
+def decay_warmup(
+    xp: Namespace, step: Array, inv_gamma: float = 1, power: float = 2 / 3, low: float = 0, high: float = 0.9999
+) -> Array:
+    """A decay that grows with the number of updates, for `ema`.
+
+        f(step) = clip(1 - (1 + step / inv_gamma) ** -power, low, high)
+
+    With a power of 1 and an `inv_gamma` of 1 the average is that of all values, up to `high`; a power of 2 / 3 reaches
+    0.999 at step 31,600 and 0.9999 at a million, one of 3 / 4 at 10,000 and 215,000.
+
+    Parameters
+    ----------
+    inv_gamma:
+        The scale of time, in updates; more than 0.
+    power:
+        How fast the memory grows; more than 0.
+    low, high:
+        The smallest and the largest decay, in [0, 1].
+
+    Raises `ScheduleValueError`.
+
+    Source: the warm-up of `timm.utils.ModelEmaV3`, `diffusers.training_utils.EMAModel` and `ema_pytorch.EMA`.
+
+    >>> alpha = decay_warmup(power=1, high=0.9)
+    >>> [alpha(step) for step in (0, 1, 3, 1000)]
+    [0.0, 0.5, 0.75, 0.9]
+    """
+    late = elapsed(xp, step, 0) / float(inv_gamma)
+    decay = -xp.expm1(-float(power) * xp.log1p(late))
+    decay = xp.where(decay < low, constant_like(xp, step, float(low)), decay)
+    return xp.where(decay > high, constant_like(xp, step, float(high)), decay)

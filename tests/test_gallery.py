@@ -1,0 +1,114 @@
+"""The gallery of docs/ is whole and true: its script is run here, and its page is read as a reader would."""
+
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import multisched as ms
+from multisched import dialects
+from multisched.schedules.catalogue import CATALOGUE
+
+DOCS = Path(__file__).parents[1] / "docs"
+TEXT = (DOCS / "gallery.md").read_text(encoding="utf-8")
+SECTIONS = dict(section.split("\n", 1) for section in re.split(r"^### ", TEXT, flags=re.MULTILINE)[1:])
+ARITHMETIC = {"add", "subtract", "multiply", "divide", "pow", "negative", "abs"}
+DIALECTS = sorted(path.stem for path in Path(dialects.__file__).parent.glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def constructors():
+    """`{"torch.StepLR"}`, of all dialects: the functions in `__all__`."""
+    modules = {name: import_module(f"multisched.dialects.{name}") for name in DIALECTS if name != "__init__"}
+    public = {(name, function) for name, module in modules.items() for function in getattr(module, "__all__", ())}
+    return {f"{name}.{function}" for name, function in public if inspect.isfunction(getattr(modules[name], function))}
+
+
+def rows():
+    """`(section, name, call, what it builds)` of each row of a table."""
+    for section, text in SECTIONS.items():
+        for call, built in re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", text, re.MULTILINE):
+            yield section, call.partition("(")[0], call, built
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+def test_the_page_is_what_the_script_writes(gallery, capsys):
+    """The page in the repository is up to date (else: `python docs/gallery.py --text`), and nothing was left out."""
+    assert gallery.page() == TEXT
+    assert capsys.readouterr().err == ""
+
+
+def test_every_schedule_has_a_section():
+    """Each public rule of the catalogue, the one for functions and that of a metric have one; arithmetic has one."""
+    public = set(CATALOGUE) - ARITHMETIC
+    assert public | {"arithmetic", "from_function", "plateau"} == set(SECTIONS)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_is_whole(name):
+    """It says what the rule is, has a picture of that name, the formula of the docstring, and code that builds it."""
+    text = SECTIONS[name]
+    assert re.match(r"\n\S.*\.\n", text)
+    assert f"![{name}](_build/gallery/{name}.svg)" in text
+    code = "\n".join(line[4:] for line in text.splitlines() if line[:4] in (">>> ", "... "))
+    scope = {}
+    exec(code, scope)
+    built = scope["rule" if name == "plateau" else "lr"]
+    if name == "arithmetic":
+        assert "f(step) = x1(step) + x2(step)" in text
+        assert {"+", "-", "*", "/"} <= set(repr(built).split())
+        return
+    assert repr(built).startswith(f"{name}(")
+    doc = inspect.getdoc(getattr(ms, name))
+    assert all(line in doc for line in re.search(r"```text\n(.*?)```", text, re.DOTALL)[1].splitlines())
+
+
+# --- what other libraries call it ------------------------------------------------------------------------------------
+def test_the_dialects_are_whole():
+    """Every constructor of every dialect stands in some section, and no other name does."""
+    assert {name for _, name, _, _ in rows()} == constructors()
+
+
+@pytest.mark.parametrize(("section", "name", "call", "built"), list(rows()), ids=lambda part: str(part)[:60])
+def test_a_name_of_a_dialect(section, name, call, built):
+    """The call that is shown builds what is shown beside it, which is of the rule of the section."""
+    dialect = name.partition(".")[0]
+    made = eval(call, {"ms": ms, dialect: import_module(f"multisched.dialects.{dialect}")})
+    assert re.sub("<function .*? at 0x[0-9a-f]+>", "...", repr(made)) == built
+    if not built.startswith(("OneCycle", "torch.OneCycle")):  # that are the dialect's own
+        assert (f"{section}(" in built) or (section == "arithmetic" and re.search(" [-+*/] ", built))
+
+
+# --- the build -------------------------------------------------------------------------------------------------------
+def test_the_pictures_are_drawn(gallery, tmp_path):
+    """The build draws a picture for each that the page shows, an SVG with the curve in it."""
+    pytest.importorskip("matplotlib", reason="matplotlib, of the extra plot, is not installed")
+    gallery.draw(tmp_path)
+    assert {f"_build/gallery/{path.name}" for path in tmp_path.iterdir()} == set(re.findall(r"\]\((.*?\.svg)\)", TEXT))
+    for path in tmp_path.iterdir():
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith("}svg")
+        assert root.findall(".//*[@id='line2d_1']")
+
+
+def test_the_script_says_how_it_is_used():
+    """`--help` explains it, and writes nothing."""
+    before = (DOCS / "gallery.md").stat().st_mtime_ns
+    command = [sys.executable, str(DOCS / "gallery.py"), "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--text" in result.stdout
+    assert (DOCS / "gallery.md").stat().st_mtime_ns == before
