@@ -53,6 +53,10 @@ def _each(weight, *parameters):
     return lambda n: [weight(parameter)(n) for parameter in parameters]
 
 
+def _paced(n):
+    return 1.0 if n < 2 else 0.0 if n % 2 else _debiased(lambda i: 0.9)((n - 2) // 2)
+
+
 CASES = {
     "ema": Case(ms.ema(0.9), lambda n: 0.1),
     "ema with init": Case(ms.ema(0.9, init=2.0), lambda n: 0.1),
@@ -70,6 +74,8 @@ CASES = {
     "ema with dt": Case(ms.ema(halflife=3.0), lambda n: 1 - 2 ** (-DT / 3), DT),
     "sma": Case(ms.sma(3), lambda n: 1 / min(n + 1, 3)),
     "swa": Case(ms.swa(), lambda n: 1 / (n + 1)),
+    "power_ema": Case(ms.power_ema(gamma=2), lambda n: 1 - (1 - 1 / (n + 1)) ** 3),
+    "paced": Case(ms.paced(ms.ema(0.9, debias=True), start=2, every=2), _paced),
 }
 
 SCHEDULES = {

@@ -15,6 +15,10 @@ STATISTICS = {
     "ema of a half-life": ms.ema(halflife=3.0),
     "sma": ms.sma(3),
     "swa": ms.swa(),
+    "power_ema": ms.power_ema(0.1),
+    "paced": ms.paced(ms.ema(0.9, debias=True), start=2, every=2),
+    "paced swa": ms.paced(ms.swa(), every=3),
+    "ema of decay_warmup": ms.ema(ms.decay_warmup()),
     "plateau": ms.plateau(1.0, factor=0.5, patience=1, cooldown=1),
 }
 SCHEDULES = {

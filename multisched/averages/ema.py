@@ -16,13 +16,16 @@ from multisched.arrays import (
     choose,
     dtype_name,
     freeze,
+    is_number,
     kind_of,
+    namespace_of,
     shape_of,
     thaw,
 )
 from multisched.averages.decay import decay_of
-from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
-from multisched.errors import DecayError, InitShapeError, TimeStepError, shown
+from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, pick
+from multisched.averages.statistic import counted, real_dtype, scalar_like
+from multisched.errors import DecayError, InitShapeError, RuleError, TimeStepError, shown
 from multisched.schedules import Schedule
 
 
@@ -40,7 +43,7 @@ class EmaState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ema(Statistic):
+class Ema(Mean):
     """The rule that `ema` builds; see there."""
 
     alpha: Plain | Schedule
@@ -95,33 +98,39 @@ class Ema(Statistic):
         """
         return self._step(state, value, where, dt=None if dt is None else _checked_time(dt))
 
-    def _advance(self, xp: Namespace, state: EmaState, value: Array, dt: Array | None = None) -> tuple[EmaState, Array]:
-        share, weight = self._gain(xp, state), state.weight
-        faded = share if dt is None else _over_time(xp, share, dt, real_dtype(xp, state.mean))
+    def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
+        """As of any `Mean`. Raises `RuleError` for a rule with `init`, or with one decay for each element."""
+        if self.start is not None:
+            raise RuleError(_NO_SHARE.format(rule=self, what="starts from init, not from the first value"))
+        if isinstance(self.alpha, FrozenArray | Symbol) or shape_of(self.alpha) != ():
+            raise RuleError(_NO_SHARE.format(rule=self, what="has a decay that is an array or a declared tensor"))
+        share = alike(self._gain(None, count, dtype_of(weight)), weight)
         if self.debias:
-            # The weights (1 - alpha(s)) * alpha(s+1) * ... * alpha(t) of all values so far sum to `weight`; the share
-            # of the latest is its own over this sum. With no weight at all (alpha of 1), the latest value stands.
-            weight = weight + share * (1 - weight) if dt is None else weight - faded * weight + share
-            none, one = weight == 0, xp.ones_like(weight)
-            share = xp.where(none, one, share / xp.where(none, one, weight))
-        else:
-            share = faded
+            share, weight = _debiased(share, weight)
+        return pick(count == 0, alike(1.0, weight), share), weight
+
+    def _advance(self, xp: Namespace, state: EmaState, value: Array, dt: Array | None = None) -> tuple[EmaState, Array]:
+        dtype, weight = real_dtype(xp, state.mean), state.weight
+        gain = self._gain(xp, state.count, dtype, state.mean)
+        share = faded = gain if dt is None else _over_time(xp, gain, dt, dtype)
+        if self.debias:
+            share, weight = _debiased(gain, weight, None if dt is None else faded)
         mean = choose(xp, state.first_step, self._first(xp, value), state.mean + share * (value - state.mean))
         count = () if isinstance(state.count, tuple) else counted(xp, state.count)
         return EmaState(mean, xp.zeros_like(state.first_step), count, weight), mean
 
-    def _gain(self, xp: Namespace, state: EmaState) -> Any:
-        """The weight of the new value, `1 - alpha`."""
-        dtype = real_dtype(xp, state.mean)
+    def _gain(self, xp: Namespace, count: Scalar, dtype: Any, like: Any = None) -> Any:
+        """The weight of the value at update `count`, `1 - alpha`, in a dtype, or a Python number."""
         if isinstance(self.alpha, Schedule):
-            gain = 1 - xp.astype(self.alpha(state.count), dtype)
+            double = dtype is not None and dtype_name(dtype) == "float64"  # else whole numbers have more digits
+            gain = 1 - floating(self.alpha(floating(count, dtype) if double else count), dtype)
         elif isinstance(self.alpha, FrozenArray):
-            gain = thaw(xp, self._gains, dtype, like=state.mean)
+            gain = thaw(xp, self._gains, dtype, like=like)
         else:
-            gain = 1 - thaw(xp, self.alpha, dtype, like=state.mean)
+            gain = 1 - thaw(xp, self.alpha, dtype, like=like)
         if self.decay_min:
-            warm = 9.0 / (10.0 + xp.astype(state.count, dtype))  # 1 - (1 + n) / (10 + n)
-            gain = xp.where(warm > gain, warm, gain)
+            warm = 9.0 / (10.0 + floating(count, dtype))  # 1 - (1 + n) / (10 + n)
+            gain = pick(warm > gain, warm, gain)
         return gain
 
     def _first(self, xp: Namespace, value: Array) -> Array:
@@ -207,6 +216,26 @@ def ema(
     alpha = decay_of(alpha, **scales)
     start = None if init is None else freeze(init, "init", real=False, symbolic=True)
     return Ema(alpha, start, bool(decay_min), bool(debias))
+
+
+def _debiased(gain: Any, weight: Any, faded: Any = None) -> tuple[Any, Any]:
+    """The share of a value of weight `gain` in the debiased average, and the weight accumulated with it.
+
+    The weights (1 - alpha(s)) * alpha(s+1) * ... * alpha(t) of all values so far sum to `weight`; the share of the
+    latest is its own over this sum. With no weight at all (alpha of 1), the latest value stands. `faded` is the part
+    of the old weight that is lost, where that is not `gain`.
+    """
+    weight = weight + gain * (1 - weight) if faded is None else weight - faded * weight + gain
+    if is_number(weight):
+        return gain / weight if weight else 1.0, weight
+    xp = namespace_of(weight)
+    none, one = weight == 0, xp.ones_like(weight)
+    return xp.where(none, one, gain / xp.where(none, one, weight)), weight
+
+
+_NO_SHARE = """\
+{rule!r} {what}, so that no one share of the latest value holds for all elements at all updates.
+An average of a whole model, or one that is paced, takes a rule with one number or Schedule as alpha, without init."""
 
 
 def _check_alpha_shape(alpha: tuple[int, ...], value: tuple[int, ...]) -> None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from multisched.arrays import Array, Namespace, choose
-from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
+from multisched.averages.mean import Mean, Scalar, dtype_of, floating
+from multisched.averages.statistic import counted, real_dtype, scalar_like
 
 
 class SwaState(NamedTuple):
@@ -17,7 +18,7 @@ class SwaState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Swa(Statistic):
+class Swa(Mean):
     """The rule that `swa` builds; see there."""
 
     title: ClassVar[str] = "StochasticWeightAverage"
@@ -26,16 +27,25 @@ class Swa(Statistic):
     def __repr__(self) -> str:
         return "swa()"
 
+    def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
+        """As of any `Mean`."""
+        return 1.0 / _seen(count, dtype_of(weight)), weight
+
     def _init(self, xp: Namespace, zeros: Array) -> SwaState:
         return SwaState(zeros, scalar_like(xp, zeros, 0, xp.int32))
 
     def _advance(self, xp: Namespace, state: SwaState, value: Array, dt: Any = None) -> tuple[SwaState, Array]:
-        seen = xp.astype(state.count, real_dtype(xp, state.mean)) + 1
+        seen = _seen(state.count, real_dtype(xp, state.mean))
         mean = choose(xp, state.count == 0, value, state.mean + (value - state.mean) / seen)
         return SwaState(mean, counted(xp, state.count)), mean
 
     def _read(self, xp: Namespace, state: SwaState, value: Array) -> Array:
         return choose(xp, state.count == 0, value, state.mean)
+
+
+def _seen(count: Scalar, dtype: Any) -> Scalar:
+    """How many values the average is of, with the one at update `count`."""
+    return floating(count, dtype) + 1
 
 
 def swa() -> Swa:

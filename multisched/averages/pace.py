@@ -1,0 +1,118 @@
+"""When an average is updated: from some call on, and at each of so many calls."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from multisched.arrays import Array, Namespace, choose, int_max
+from multisched.averages.mean import Mean, Scalar, alike, blended, pick
+from multisched.averages.statistic import counted, real_dtype, scalar_like
+from multisched.errors import NotARule, StepCountError, shown
+
+
+class PacedState(NamedTuple):
+    """The state of `paced`."""
+
+    mean: Array
+    """The average so far, at least float32; zero before the first call."""
+    count: Array
+    """Calls so far, int32."""
+    weight: Array
+    """The weight that the rule inside has accumulated, where it debiases."""
+
+
+@dataclass(frozen=True)
+class Paced(Mean):
+    """The rule that `paced` builds; see there."""
+
+    rule: Mean
+    start: int = 0
+    every: int = 1
+
+    title: ClassVar[str] = "PacedAverage"
+    labels: ClassVar[dict[str, str]] = {"mean": "average"}
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value}" for name, value in (("start", self.start), ("every", self.every))]
+        shown = [text for text in given if text not in ("start=0", "every=1")]
+        return f"paced({', '.join([repr(self.rule), *shown])})"
+
+    def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
+        """As of any `Mean`; the count is that of the calls."""
+        late = count - self.start
+        waits = late < 0
+        late = pick(waits, alike(0, late), late)
+        now = late % self.every == 0
+        share, heavier = self.rule.share(late // self.every, weight)
+        applied = pick(now, share, alike(0.0, weight))
+        kept = pick(now, heavier, weight)
+        return pick(waits, alike(1.0, weight), applied), pick(waits, weight, kept)
+
+    def _init(self, xp: Namespace, zeros: Array) -> PacedState:
+        weight = scalar_like(xp, zeros, 0, real_dtype(xp, zeros))
+        return PacedState(zeros, scalar_like(xp, zeros, 0, xp.int32), weight)
+
+    def _advance(self, xp: Namespace, state: PacedState, value: Array, dt: Any = None) -> tuple[PacedState, Array]:
+        share, weight = self.share(state.count, state.weight)
+        mean = blended(xp, state.mean, value, share)
+        return PacedState(mean, counted(xp, state.count), weight), mean
+
+    def _read(self, xp: Namespace, state: PacedState, value: Array) -> Array:
+        return choose(xp, state.count == 0, value, state.mean)
+
+
+def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
+    """A rule that follows another, but not at each call.
+
+        before call `start`, counted from 0    the average is a copy of the latest value
+        at calls start, start + every, ...     updates 0, 1, ... of the rule
+        at other calls                         the average stays as it is
+
+    Parameters
+    ----------
+    rule:
+        What averages: `swa`, `power_ema`, `ema` with one number or schedule as alpha and without init, or `paced`. Its
+        decay is per update that is applied, and its schedules count these.
+    start:
+        The first call that the rule sees: at least 0.
+    every:
+        The calls from one update of the rule to its next: at least 1.
+
+    Raises
+    ------
+    NotARule:
+        `rule` is no rule of one share for all elements, such as `sma`.
+    RuleError:
+        `rule` is an `ema` with `init`, or with an array or a declared tensor as alpha.
+    StepCountError:
+        `start` or `every` is no integer, or out of range.
+
+    Source: `update_after_step` and `update_every` of `ema_pytorch.EMA`.
+
+    >>> import numpy as np
+    >>> from multisched import swa
+    >>> rule = paced(swa(), start=1, every=2)
+    >>> state = rule.init(np.float32(0))
+    >>> for value in (1.0, 2.0, 3.0, 4.0, 5.0):
+    ...     state, average = rule.step(state, np.float32(value))
+    ...     print(average)
+    1.0
+    2.0
+    2.0
+    3.0
+    3.0
+    """
+    if not isinstance(rule, Mean):
+        raise NotARule(
+            f"Only averages of one share for all elements can be paced, such as ema(0.9), got {shown(rule)}."
+        )
+    rule.share(0, 0.0)  # raises where it has none
+    return Paced(rule, _whole(start, "start", 0), _whole(every, "every", 1))
+
+
+def _whole(value: Any, what: str, least: int) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= value <= int_max("int32"):
+        raise StepCountError(f"{what} must be a whole number of calls, from {least} to 2**31 - 1, got {shown(value)}.")
+    return int(value)

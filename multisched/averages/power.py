@@ -1,0 +1,144 @@
+"""The power-function average of Karras et al.: the weight of a value grows as a power of its time."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from multisched.arrays import Array, Namespace, choose
+from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, functions_of, pick
+from multisched.averages.statistic import counted, real_dtype, scalar_like
+from multisched.errors import DecayError, shown
+
+_WIDEST = 12**-0.5
+_LARGEST = 1e9
+
+
+class PowerEmaState(NamedTuple):
+    """The state of `power_ema`."""
+
+    mean: Array
+    """The average so far, at least float32; zero before the first update."""
+    count: Array
+    """Updates so far, int32."""
+
+
+@dataclass(frozen=True)
+class PowerEma(Mean):
+    """The rule that `power_ema` builds; see there."""
+
+    gamma: float
+    """The exponent: the profile of the weights is `t ** gamma`."""
+    sigma_rel: float = field(compare=False)
+    """The width: the standard deviation of the profile, relative to the time that it covers."""
+    by_width: bool = field(default=True, compare=False, repr=False)
+
+    title: ClassVar[str] = "PowerFunctionAverage"
+    labels: ClassVar[dict[str, str]] = {"mean": "EMA"}
+
+    def __repr__(self) -> str:
+        return f"power_ema({self.sigma_rel!r})" if self.by_width else f"power_ema(gamma={self.gamma!r})"
+
+    def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
+        """As of any `Mean`."""
+        return self._share(count, dtype_of(weight)), weight
+
+    def _share(self, count: Scalar, dtype: Any) -> Scalar:
+        """`1 - (1 - 1 / n) ** (gamma + 1)` at the n-th update, to the last digits of a share close to 0."""
+        first, before = count == 0, floating(count, dtype)
+        n = pick(first, alike(2.0, before), before + 1)  # the logarithm of 0 is nobody's
+        f = functions_of(n)
+        return pick(first, alike(1.0, n), -f.expm1((self.gamma + 1) * f.log1p(-1 / n)))
+
+    def _init(self, xp: Namespace, zeros: Array) -> PowerEmaState:
+        return PowerEmaState(zeros, scalar_like(xp, zeros, 0, xp.int32))
+
+    def _advance(
+        self, xp: Namespace, state: PowerEmaState, value: Array, dt: Any = None
+    ) -> tuple[PowerEmaState, Array]:
+        share = self._share(state.count, real_dtype(xp, state.mean))
+        mean = choose(xp, state.count == 0, value, state.mean + share * (value - state.mean))
+        return PowerEmaState(mean, counted(xp, state.count)), mean
+
+    def _read(self, xp: Namespace, state: PowerEmaState, value: Array) -> Array:
+        return choose(xp, state.count == 0, value, state.mean)
+
+
+def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> PowerEma:
+    """The power-function average: as an exponential one whose memory is a fixed part of the time so far.
+
+        v(0) = value(0)
+        v(t) = v(t-1) * decay + value(t) * (1 - decay),  decay = (1 - 1 / (t + 1)) ** (gamma + 1)
+
+    The value of update j, counted from 1, then has in the average of T the weight
+
+        (j / T) ** (gamma + 1) - ((j - 1) / T) ** (gamma + 1)
+
+    which is the profile `(gamma + 1) / T * (t / T) ** gamma` over its unit of time. No warm-up is needed, and averages
+    of two widths combine into those of others afterwards: see `posthoc`.
+
+    Parameters
+    ----------
+    sigma_rel:
+        The width of the profile: its standard deviation relative to T, from 1e-9 to 12 ** -0.5, which is 0.2887 and the
+        mean of all values. Common widths are 0.05 and 0.1. It determines gamma, the one non-negative root of
+        `sigma_rel ** 2 = (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))`, a cubic, which is solved in double precision.
+    gamma:
+        Instead of `sigma_rel`, the exponent itself, from 0 to 1e9.
+
+    Raises
+    ------
+    DecayError:
+        Both or neither are given, or one that is out of range or no number.
+
+    Source: Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), 2024, section 3
+    and appendix C.
+
+    >>> import numpy as np
+    >>> rule = power_ema(0.1)
+    >>> round(rule.gamma, 4)
+    6.9372
+    >>> rule = power_ema(gamma=1)
+    >>> state = rule.init(np.float64(0))
+    >>> for value in (0.0, 0.0, 9.0):
+    ...     state, average = rule.step(state, np.float64(value))
+    >>> round(float(average), 12)  # 9 * (1 - (2 / 3) ** 2)
+    5.0
+    """
+    if (sigma_rel is None) == (gamma is None):
+        given = "none of them" if sigma_rel is None else "both"
+        raise DecayError(f"Exactly one of sigma_rel and gamma says how wide the average is, got {given}.")
+    if gamma is not None:
+        gamma = _between(gamma, "gamma", 0.0, _LARGEST, "1e9")
+        return PowerEma(gamma, _width(gamma), by_width=False)
+    sigma_rel = _between(sigma_rel, "sigma_rel", 1 / _LARGEST, _WIDEST, "12 ** -0.5")
+    return PowerEma(_exponent(sigma_rel), sigma_rel)
+
+
+def _between(value: Any, what: str, least: float, most: float, name: str) -> float:
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not least <= value <= most:
+        raise DecayError(f"{what} must be a number from {least:g} to {name}, got {shown(value)}.")
+    return float(value)
+
+
+def _width(gamma: float) -> float:
+    """The standard deviation of the profile `t ** gamma` over [0, 1]."""
+    return math.sqrt((gamma + 1) / (gamma + 3)) / (gamma + 2)
+
+
+def _exponent(sigma_rel: float) -> float:
+    """The largest root of `sigma_rel ** 2 * (gamma + 2) ** 2 * (gamma + 3) - (gamma + 1)`, by Newton's method.
+
+    The cubic is convex, and positive at `1 / sigma_rel - 2`: from there the method goes down to the root, and stops
+    where rounding keeps it from going further.
+    """
+    gamma = math.inf
+    lower = 1 / sigma_rel - 2
+    while lower < gamma:
+        gamma = lower
+        part = sigma_rel * (gamma + 2)
+        slope = 2 * part * sigma_rel * (gamma + 3) + part**2 - 1
+        lower = gamma - (part**2 * (gamma + 3) - (gamma + 1)) / slope
+    return max(gamma, 0.0)
