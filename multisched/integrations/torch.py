@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from multisched.errors import NotARule, OptimizerError, shown
+from multisched.integrations.attach import innermost
 from multisched.schedules import Schedule
 
 
@@ -48,6 +49,7 @@ def drive(optimizer: Any, *, manual: bool = False, **hyperparameters: Any) -> An
     """
     if not hyperparameters:
         raise NotARule("drive needs at least one schedule, such as lr=ms.cosine(0.1, 1000).")
+    optimizer = innermost(optimizer)
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "register_step_post_hook"):
         raise OptimizerError(f"drive takes a torch optimizer, got {shown(optimizer)}.")
     for name, rule in hyperparameters.items():
@@ -97,7 +99,7 @@ def _driver_class() -> Any:
             self._step_count = 1
             # A compiled step goes on after the hook, and is not compiled again for each count.
             apart: Any = torch.compiler.disable
-            hook = apart(lambda *_: self._advance())
+            hook = apart(self._after_step)
             self._hook = None if manual else optimizer.register_step_post_hook(hook)
             self._write()
             self.base_lrs = [group.get("initial_lr", group.get("lr")) for group in optimizer.param_groups]
@@ -115,6 +117,11 @@ def _driver_class() -> Any:
         def _advance(self) -> None:
             self.last_epoch += 1
             self._write()
+
+        def _after_step(self, stepped: Any, *_: Any) -> None:
+            found_inf = getattr(stepped, "found_inf", None)  # of GradScaler, for fused optimizers, which skip by themselves
+            if found_inf is None or not float(found_inf):
+                self._advance()
 
         def _write(self) -> None:
             for group in self.optimizer.param_groups:

@@ -101,10 +101,14 @@ def test_resuming_is_exact():
     assert [g["lr"] for g in optimizer.param_groups] == [g["lr"] for g in other.param_groups]
 
 
-def test_a_skipped_step_does_not_count():
-    """A step that GradScaler skips, since a gradient is infinite, leaves the schedule where it was."""
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_skipped_step_does_not_count(fused):
+    """A step that GradScaler skips, since a gradient is infinite, leaves the schedule where it was.
+
+    It calls fused optimizers nonetheless, and these skip the step by themselves.
+    """
     p = parameter()
-    optimizer = torch.optim.SGD([p], lr=0.1)
+    optimizer = torch.optim.SGD([p], lr=0.1, fused=fused)
     driver = ms.drive(optimizer, lr=LR)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
     counts = []

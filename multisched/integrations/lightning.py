@@ -1,0 +1,136 @@
+"""An average of a Lightning module, which follows its training, is what is validated, and is in its checkpoints.
+
+from multisched.integrations.lightning import AverageCallback
+
+trainer = lightning.Trainer(callbacks=[AverageCallback(ms.ema(0.999))])
+"""
+
+import importlib
+from contextlib import ExitStack
+from functools import cache
+from typing import Any
+
+from multisched.averages.mean import Mean
+from multisched.errors import CheckpointMismatch, NotARule, SwapError, shown
+from multisched.integrations.attach import attach
+from multisched.trees import Average
+
+
+def __getattr__(name: str) -> Any:
+    """`AverageCallback`, which is made when it is first asked for, since Lightning is imported for it."""
+    if name == "AverageCallback":
+        return _callback_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _callback_class() -> Any:
+    try:
+        pytorch: Any = importlib.import_module("lightning.pytorch")
+    except ImportError:
+        pytorch = importlib.import_module("pytorch_lightning")
+
+    class AverageCallback(pytorch.Callback):  # type: ignore[misc]
+        """Averages a Lightning module: a `ms.Average`, updated by the steps of its optimizers.
+
+            average.update() after each optimizer step, with the parameters as that step left them
+
+        Batches over which gradients are accumulated do not count, nor do steps that the gradient scaler skips. Of
+        several optimizers each step counts.
+
+        Validation, testing and prediction run on the average, which is in the module in the meantime: metrics and the
+        choice of the best checkpoint are those of the average. Before the first update it is the module itself.
+        `state_dict` in a checkpoint are the trained weights; the average is in it as the state of the callback, and
+        resuming goes on to the bit; from a checkpoint without it, it starts there. After training the module has the
+        trained weights, too: `callback.average.copy_to(model)` gives it the average.
+
+        Parameters
+        ----------
+        rule:
+            The rule of the average, such as `ms.ema(0.999)`.
+        name:
+            What the state is called in checkpoints, besides the class: two callbacks of one trainer need two names.
+        evaluate:
+            Whether validation, testing and prediction run on this average; of several callbacks of a trainer, on one.
+        options:
+            Those of `ms.Average`: `dtype=`, `select=`, `rounding=`, `offload=`, ...
+
+        Raises
+        ------
+        NotARule:
+            What is given is no rule for whole models.
+        SwapError:
+            Two callbacks of one trainer are to be evaluated.
+        CheckpointMismatch:
+            The average of a checkpoint is of another rule or module.
+        """
+
+        def __init__(self, rule: Mean, *, name: str = "average", evaluate: bool = True, **options: Any):
+            if not isinstance(rule, Mean):
+                raise NotARule(f"AverageCallback takes a rule, such as ms.ema(0.999), got {shown(rule)}.")
+            super().__init__()
+            self.rule, self.name, self.evaluate, self.options = rule, name, evaluate, options
+            self.average: Any = None
+            self._module: Any = None
+            self._loaded: Any = None
+            self._hooks, self._swap = ExitStack(), ExitStack()
+
+        # --- the module ----------------------------------------------------------------------------------------------
+        def _bind(self, module: Any) -> None:
+            """Average this module, which is where it will be trained by now; then what a checkpoint had."""
+            if self._module is not module:
+                self.average, self._module = Average(module, self.rule, **self.options), module
+            if self._loaded is not None:
+                if self._loaded["rule"] != repr(self.rule):
+                    raise CheckpointMismatch(
+                        f"The average in this checkpoint has the rule {self._loaded['rule']}, and here {self.rule!r}."
+                    )
+                self.average.load_state_dict(self._loaded["average"])
+                self._loaded = None
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            self._bind(pl_module)
+            for optimizer in trainer.optimizers:
+                self._hooks.enter_context(attach(self.average, optimizer))
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            self._hooks.close()
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            self._swap.close()
+            self._hooks.close()
+
+        # --- the average in its place --------------------------------------------------------------------------------
+        def _swap_in(self, trainer: Any, pl_module: Any) -> None:
+            if self._loaded is not None:
+                self._bind(pl_module)
+            if self.evaluate and self._module is pl_module and self.average.count:
+                mine = [c.name for c in trainer.callbacks if isinstance(c, AverageCallback) and c.evaluate]
+                if len(mine) > 1:
+                    raise SwapError(
+                        f"One average at a time can be in the module: give all of {mine} but one evaluate=False."
+                    )
+                self._swap.enter_context(self.average.swapped())
+
+        def _swap_out(self, trainer: Any, pl_module: Any) -> None:
+            self._swap.close()
+
+        on_validation_start = on_test_start = on_predict_start = _swap_in
+        on_validation_end = on_test_end = on_predict_end = _swap_out
+
+        # --- checkpoints ---------------------------------------------------------------------------------------------
+        @property
+        def state_key(self) -> str:
+            return f"{self.__class__.__qualname__}[{self.name}]"
+
+        def state_dict(self) -> dict[str, Any]:
+            if self._loaded is not None or self.average is None:
+                return dict(self._loaded or {})
+            return {"rule": repr(self.rule), "average": self.average.state_dict()}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self._loaded = state_dict
+
+    AverageCallback.__qualname__ = "AverageCallback"
+    AverageCallback.__module__ = __name__
+    return AverageCallback

@@ -1,0 +1,261 @@
+"""The Hugging Face callback, under the real `transformers.Trainer`, on the CPU."""
+
+import math
+import warnings
+
+import pytest
+
+import multisched as ms
+from multisched import errors
+from multisched.integrations import transformers as integration
+
+torch = pytest.importorskip("torch", reason="transformers' Trainer needs torch, which is not installed")
+transformers = pytest.importorskip("transformers", reason="the test is about transformers, which is not installed")
+pytest.importorskip("accelerate", reason="transformers' Trainer needs Accelerate, which is not installed")
+
+DECAY = 0.75
+BATCHES = 8
+
+
+class Model(torch.nn.Module):
+    """One weight; it notes the weight of each evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(self.layer.weight)
+        self.evaluated, self.fail = [], False
+
+    def forward(self, x, labels=None):
+        if not self.training:
+            self.evaluated.append(self.layer.weight.item())
+            if self.fail:
+                raise ArithmeticError("as the test wants it")
+        return {"loss": self.layer(x).square().mean(), "logits": self.layer(x)}
+
+
+class Noted(transformers.TrainerCallback):
+    """The weight after each step."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.weights.append(model.layer.weight.item())
+
+
+class Data(torch.utils.data.Dataset):
+    """Different inputs of one number."""
+
+    def __init__(self, length=2 * BATCHES):
+        self.values = torch.linspace(0.5, 1.5, length)[:, None]
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return {"x": self.values[index], "labels": self.values[index]}
+
+
+def quietly(function, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own
+        return function(*args, **kwargs)
+
+
+def trainer(folder, *callbacks, model=None, eval_dataset=None, **options):
+    options = {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 16,
+        "learning_rate": 0.1,
+        "save_strategy": "no",
+        **options,
+    }
+    arguments = quietly(
+        transformers.TrainingArguments,
+        output_dir=str(folder),
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+        label_names=["labels"],
+        **options,
+    )
+    return quietly(
+        transformers.Trainer,
+        Model() if model is None else model,
+        arguments,
+        train_dataset=Data(),
+        eval_dataset=Data() if eval_dataset is None else eval_dataset,
+        callbacks=list(callbacks),
+    )
+
+
+def train(folder, *callbacks, resume=None, **options):
+    """A trainer that has trained, and the weights after each step."""
+    noted = Noted()
+    made = trainer(folder, *callbacks, noted, **options)
+    quietly(made.train, resume_from_checkpoint=resume)
+    return made, noted.weights
+
+
+def reference(weights, decay=DECAY):
+    """The moving average of weights, in double precision."""
+    mean = weights[0]
+    for weight in weights[1:]:
+        mean = mean * decay + weight * (1 - decay)
+    return mean
+
+
+def value(callback):
+    return callback.average.value["layer.weight"].item()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_it_follows_the_steps(tmp_path, accumulate):
+    """The average is that of the weights after each optimizer step; accumulated batches do not count."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    _, weights = train(tmp_path, callback, gradient_accumulation_steps=accumulate)
+    assert callback.average.count == len(weights) == 2 * math.ceil(BATCHES / accumulate)
+    assert math.isclose(value(callback), reference(weights), rel_tol=1e-6)
+
+
+def test_evaluation_runs_on_the_average(tmp_path):
+    """Each evaluation sees the average so far, on every dataset, and training goes on with its own weights."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    options = {"eval_strategy": "steps", "eval_steps": 4, "eval_on_start": True}
+    made, weights = train(tmp_path, callback, eval_dataset={"a": Data(), "b": Data()}, **options)
+    seen = [reference(weights[:n]) for n in (4, 8, 12, 16)]
+    expected = [1.0, 1.0] + [mean for mean in seen for _ in "ab"]
+    assert made.model.evaluated == pytest.approx(expected, rel=1e-6)
+    _, plain = train(tmp_path)
+    assert weights == plain
+    made.model.evaluated.clear()
+    quietly(made.evaluate, Data())
+    quietly(made.predict, Data())
+    assert made.model.evaluated == pytest.approx([seen[-1]] * 2, rel=1e-6)
+    assert made.model.layer.weight.item() == weights[-1]
+
+
+def test_checkpoints_have_both(tmp_path):
+    """Saved right after an evaluation, the model has the trained weights, and the file beside it the average."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    options = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 4}
+    _, weights = train(tmp_path, callback, **options)
+    for step in (4, 8, 12, 16):
+        folder = tmp_path / f"checkpoint-{step}"
+        model = Model()
+        saved = transformers.Trainer(model, transformers.TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]))
+        saved._load_from_checkpoint(str(folder))
+        assert model.layer.weight.item() == weights[step - 1]
+        average = ms.Average(Model(), ms.ema(DECAY))
+        ms.load(folder / "multisched_average.safetensors", average)
+        assert average.count == step
+        assert average.value["layer.weight"].item() == pytest.approx(reference(weights[:step]), rel=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_resuming_is_exact(tmp_path, accumulate):
+    """A run resumed from a checkpoint in the middle of an epoch ends with the same average, to the bit."""
+    options = {"gradient_accumulation_steps": accumulate, "save_strategy": "steps", "save_steps": 1}
+    whole, second = integration.AverageCallback(ms.ema(DECAY)), integration.AverageCallback(ms.ema(DECAY))
+    made, _ = train(tmp_path, whole, **options)
+    resumed, weights = train(tmp_path, second, resume=str(tmp_path / "checkpoint-4"), **options)
+    assert len(weights) == whole.average.count - 4
+    assert resumed.model.layer.weight.item() == made.model.layer.weight.item()
+    assert (second.average.count, value(second)) == (whole.average.count, value(whole))
+
+
+def test_resuming_elsewhere(tmp_path):
+    """A checkpoint of another output folder is named with `resume=`; without, the error says so; False starts anew."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(first, integration.AverageCallback(ms.swa()), save_strategy="steps", save_steps=8)
+    checkpoint = first / "checkpoint-8"
+    callback = integration.AverageCallback(ms.swa(), resume=checkpoint)
+    train(second, callback, resume=str(checkpoint))
+    assert callback.average.count == 2 * BATCHES
+    with pytest.raises(errors.CheckpointError, match=r"multisched_average.safetensors.*resume="):
+        train(second, integration.AverageCallback(ms.swa()), resume=str(checkpoint))
+    anew = integration.AverageCallback(ms.swa(), resume=False)
+    train(second, anew, resume=str(checkpoint))
+    assert anew.average.count == BATCHES
+
+
+def test_another_rule_is_an_error(tmp_path):
+    """A checkpoint of another rule is refused, and the message has both."""
+    train(tmp_path, integration.AverageCallback(ms.ema(DECAY)), save_strategy="steps", save_steps=8)
+    with pytest.raises(errors.CheckpointMismatch, match=r"ema\(0.75\)") as raised:
+        train(tmp_path, integration.AverageCallback(ms.swa()), resume=str(tmp_path / "checkpoint-8"))
+    assert "swa()" in str(raised.value)
+
+
+def test_the_best_model_comes_with_its_average(tmp_path):
+    """With `load_best_model_at_end` the average is that of the best checkpoint, chosen by the average's own metric."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    options = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 4}
+    made, weights = train(
+        tmp_path, callback, load_best_model_at_end=True, metric_for_best_model="loss", learning_rate=0.3, **options
+    )
+    averages = {n: reference(weights[:n]) for n in (4, 8, 12, 16)}
+    best = min(averages, key=lambda n: averages[n] ** 2)
+    assert best < 16  # the average passes the best weight, 0, and goes on
+    assert (made.state.best_global_step, callback.average.count) == (best, best)
+    assert made.model.layer.weight.item() == weights[best - 1]
+    assert math.isclose(value(callback), averages[best], rel_tol=1e-6)
+
+
+def test_an_exception_in_evaluation(tmp_path):
+    """After an evaluation that raised, the next step trains the trained weights, not the average."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    made, weights = train(tmp_path, callback)
+    made.model.fail = True
+    with pytest.raises(ArithmeticError):
+        quietly(made.evaluate)
+    assert made.model.layer.weight.item() == pytest.approx(reference(weights), rel=1e-6)
+    quietly(made.training_step, made.model, {"x": torch.ones(1, 1), "labels": torch.ones(1, 1)})
+    assert made.model.layer.weight.item() == weights[-1]
+
+
+def test_two_averages(tmp_path):
+    """Two callbacks follow one model and have two files; only one may be evaluated."""
+    slow = integration.AverageCallback(ms.ema(DECAY))
+    equal = integration.AverageCallback(ms.swa(), name="equal", evaluate=False)
+    made, weights = train(tmp_path, equal, slow, eval_strategy="epoch", save_strategy="epoch", num_train_epochs=1)
+    assert made.model.evaluated == pytest.approx([reference(weights)], rel=1e-6)
+    assert math.isclose(value(equal), sum(weights) / len(weights), rel_tol=1e-6)
+    names = {path.name for path in (tmp_path / f"checkpoint-{BATCHES}").glob("multisched_*")}
+    assert names == {"multisched_average.safetensors", "multisched_equal.safetensors"}
+
+    both = [integration.AverageCallback(ms.swa(), name=name) for name in ("one", "two")]
+    with pytest.raises(errors.SwapError, match="evaluate=False"):
+        train(tmp_path, *both)
+
+
+def test_a_trainer_with_an_evaluation_of_its_own(tmp_path):
+    """A trainer that does not tell its optimizer of evaluations is an error, rather than evaluated on other weights."""
+
+    class Own(transformers.Trainer):
+        def evaluation_loop(self, dataloader, description, *args, **kwargs):
+            return transformers.trainer_utils.EvalLoopOutput(None, None, {}, 1)
+
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    made, _ = train(tmp_path, callback)
+    made.__class__ = Own
+    with pytest.raises(errors.SwapError, match=r"optimizer.eval\(\)"):
+        quietly(made.evaluate)
+
+
+def test_each_training_starts_an_average(tmp_path):
+    """Training again without a checkpoint starts a new average, which counts each step once."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    made, _ = train(tmp_path, callback)
+    quietly(made.train)
+    assert callback.average.count == 2 * BATCHES
+
+
+def test_bad_rules():
+    """What is no rule for whole models is refused at once."""
+    for given in (0.9, ms.cosine(0.1, 10), ms.sma(3), None):
+        with pytest.raises(errors.NotARule, match="AverageCallback takes a rule"):
+            integration.AverageCallback(given)
