@@ -5,7 +5,21 @@ state, which lives on a backend and changes (`PiecewiseConstant`, `Variable`). `
 """
 
 from multisched import errors
-from multisched.averages import EmaState, PlateauState, SmaState, Statistic, SwaState, ema, plateau, sma, swa
+from multisched.averages import (
+    EmaState,
+    PacedState,
+    PlateauState,
+    PowerEmaState,
+    SmaState,
+    Statistic,
+    SwaState,
+    ema,
+    paced,
+    plateau,
+    power_ema,
+    sma,
+    swa,
+)
 from multisched.frontend.checkpoint import load_variables, save_variables
 from multisched.frontend.declare import (
     Declared,
@@ -26,6 +40,8 @@ from multisched.frontend.updates import (
 from multisched.frontend.variables import Placeholder, Variable
 from multisched.graph.scope import Graph, Scope, current_graph, current_scope
 from multisched.graph.tensor import Tensor
+from multisched.integrations.attach import Attachment
+from multisched.integrations.optax import as_optax, average_of
 from multisched.integrations.torch import drive
 from multisched.runtime.registry import available_backends, get_backend, use_backend
 from multisched.schedules import (
@@ -35,6 +51,7 @@ from multisched.schedules import (
     cosine,
     cosine_restarts,
     cyclic,
+    decay_warmup,
     delay,
     exponential,
     from_config,
@@ -59,28 +76,36 @@ from multisched.schedules import (
     warmup,
     warmup_stable_decay,
 )
+from multisched.trees import Average, Snapshot, load, posthoc, posthoc_weights, save
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attachment",
+    "Average",
     "Declared",
     "EmaState",
     "ExponentialMovingAverage",
     "Function",
     "Graph",
+    "PacedState",
     "PiecewiseConstant",
     "Placeholder",
     "PlateauState",
+    "PowerEmaState",
     "Schedule",
     "Scope",
     "SimpleMovingAverage",
     "SmaState",
+    "Snapshot",
     "Statistic",
     "SwaState",
     "Tensor",
     "Variable",
     "add_updates",
+    "as_optax",
     "available_backends",
+    "average_of",
     "clip",
     "constant",
     "cosine",
@@ -88,6 +113,7 @@ __all__ = [
     "current_graph",
     "current_scope",
     "cyclic",
+    "decay_warmup",
     "declare",
     "delay",
     "drive",
@@ -106,19 +132,25 @@ __all__ = [
     "inverse_time",
     "join",
     "linear",
+    "load",
     "load_variables",
     "maximum",
     "minimum",
     "noam",
     "one_cycle",
+    "paced",
     "parse",
     "piecewise_constant",
     "piecewise_interpolate",
     "piecewise_scale",
     "plateau",
     "polynomial",
+    "posthoc",
+    "posthoc_weights",
+    "power_ema",
     "repeat",
     "reset_variables",
+    "save",
     "save_variables",
     "schedule",
     "sma",

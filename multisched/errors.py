@@ -188,6 +188,27 @@ class OptimizerError(MultischedError, ValueError):
     """An optimizer cannot be driven: it is none, or has no hyperparameter, group or state of the kind."""
 
 
+# --- averages of whole models ----------------------------------------------------------------------------------------
+class TreeMismatch(MultischedError, ValueError):
+    """A tree is not that of the average: a leaf is missing, extra, or of another shape, dtype or device."""
+
+
+class LeafError(MultischedError, ValueError):
+    """A leaf of a model cannot be averaged, as it is lazy, on no device, or of no dtype that has a mean."""
+
+
+class SelectError(MultischedError, ValueError):
+    """`select` does not say which leaves are averaged, copied or skipped."""
+
+
+class AverageError(MultischedError, ValueError):
+    """An option of an average that does not exist, or does not go with the others."""
+
+
+class SwapError(MultischedError, RuntimeError):
+    """The model holds the average now, where its own weights are needed, or cannot hold it."""
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 class CheckpointError(MultischedError, ValueError):
     """A checkpoint could not be loaded; nothing was changed."""

@@ -180,6 +180,11 @@ DEFECTS = {  # what is wrong: (the check that notices, members of the adapter)
     "no copy": ("copy_shares_nothing", {"copy": lambda self, array: array}),
     "a view for a copy": ("copy_shares_nothing", {"copy": lambda self, array: np.asarray(array)[...]}),
     "no copy in programs": ("copy_shares_nothing", {"operation": operation_with(copy=itself)}),
+    "values cast for bits": (
+        "bitcast_reads_the_same_bits",
+        {"bitcast": lambda self, array, dtype: array.astype(self.dtype(dtype))},
+    ),
+    "bits of any size": ("bitcast_refuses_other_sizes", {"bitcast": lambda self, array, dtype: array.view(dtype)}),
     "values stopped": ("stop_gradient_stops_gradients", {"stop_gradient": zeros_of}),
     "no cast": ("astype_casts", {"operation": operation_with(astype=lambda f: lambda x, dtype: np.array(x))}),
     "exp in its argument": ("fresh_results_are_their_own", {"operation": operation_with(exp=into_argument)}),

@@ -210,6 +210,43 @@ RULES = {
         )
         for n in (0, -1, 2.0, math.nan, True, "3", None)
     },
+    # --- rules of whole models
+    "a width beyond that of the mean": Row(
+        lambda _: ms.power_ema(0.3), errors.DecayError, ValueError, ("sigma_rel", "12 ** -0.5", "0.3")
+    ),
+    "a width and an exponent": Row(
+        lambda _: ms.power_ema(0.1, gamma=1), errors.DecayError, ValueError, ("sigma_rel", "gamma", "both")
+    ),
+    "bounds that are no decays": Row(
+        lambda _: ms.decay_warmup(low=0.9, high=0.5),
+        errors.ScheduleValueError,
+        ValueError,
+        ("low <= high", "0.9", "0.5"),
+    ),
+    "a pace of a window": Row(
+        lambda _: ms.paced(ms.sma(3)), errors.NotARule, TypeError, ("one share", "ema(0.9)", "sma(3)")
+    ),
+    "a pace of what starts from init": Row(
+        lambda _: ms.paced(ms.ema(0.9, init=1.0)), errors.RuleError, ValueError, ("ema(0.9, init=1.0)", "init")
+    ),
+    "an update at each 0th call": Row(
+        lambda _: ms.paced(ms.swa(), every=0), errors.StepCountError, ValueError, ("every", "calls, from 1", "0")
+    ),
+    "no snapshots": Row(
+        lambda _: ms.posthoc([], 0.1), errors.RuleError, ValueError, ("snapshots", "at least one", "[]")
+    ),
+    "a snapshot of another rule": Row(
+        lambda _: ms.posthoc([ms.Snapshot(np.zeros(2), 3, ms.swa())], 0.1),
+        errors.RuleError,
+        ValueError,
+        ("snapshots[0]", "power_ema", "swa()"),
+    ),
+    "snapshots of two trees": Row(
+        lambda _: ms.posthoc([ms.Snapshot({name: np.zeros(2)}, 3, ms.power_ema(0.1)) for name in "ab"], 0.1),
+        errors.TreeMismatch,
+        ValueError,
+        ("'a'", "'b'"),
+    ),
     "a value of another shape": Row(
         lambda _: ms.ema(0.9).step(ms.ema(0.9).init(np.zeros(2)), np.zeros(3)),
         errors.ShapeError,

@@ -5,6 +5,7 @@ import inspect
 from importlib.metadata import EntryPoint
 
 import pytest
+from helpers_bad_averages import AVERAGES
 from helpers_bad_declared import DECLARED
 from helpers_bad_input import RULES, World
 from helpers_frontend import raises
@@ -13,13 +14,13 @@ import multisched as ms
 from multisched import errors
 from multisched.runtime import registry
 
-ROWS = RULES | DECLARED
+ROWS = RULES | DECLARED | AVERAGES
 
 # Classes that no row raises, and why.
 ELSEWHERE = {
     "MultischedError": "the root, never raised itself",
     "SymbolicUseError": "the family of TensorTruthError, TensorConversionError and TensorIterationError",
-    "CheckpointError": "the family of CheckpointCorrupt and CheckpointMismatch",
+    "CheckpointError": "the family of CheckpointCorrupt and CheckpointMismatch, and for distributed arrays, tested there",
     "BackendNotInstalled": "needs a registered backend that is missing, which a test of its own makes up",
     "TracedInputError": "needs a compiler, in a test of its own",
 }

@@ -4,7 +4,8 @@ It assumes no more than the standard: arrays may be immutable, so state is excha
 compiled; there is no gradient to stop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from multisched.arrays import BITS, dtype_name
 from multisched.errors import DeviceError, DTypeError
-from multisched.runtime.protocol import Cell
+from multisched.runtime.protocol import Cell, Container, Parts, Stage, Step
 
 
 class ArrayApiBackend:
@@ -88,6 +89,16 @@ class ArrayApiBackend:
     def stop_gradient(self, array: Any) -> Any:
         return array
 
+    def bitcast(self, array: Any, dtype: str) -> Any:
+        target, given = self.dtype(dtype), dtype_name(array.dtype)
+        if BITS.get(given) != BITS[dtype]:
+            raise DTypeError(f"The bits of a {given} array cannot be read as {dtype}; expected a dtype of its size.")
+        return self._reinterpret(array, target)
+
+    def _reinterpret(self, array: Any, dtype: Any) -> Any:
+        host = self.to_numpy(array).view(dtype_name(dtype))
+        return self.xp.asarray(host, dtype=dtype, device=self.device_of(array), copy=True)
+
     # --- functions
     def operation(self, name: str) -> Callable[..., Any]:
         return self.copy if name == "copy" else getattr(self.xp, name)
@@ -97,3 +108,100 @@ class ArrayApiBackend:
 
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array = new
+
+    # --- averages of whole models
+    def container(self, node: Any) -> Container | None:
+        return None
+
+    def signature(self, leaves: list[Any]) -> Any:
+        return None
+
+    def addresses(self, leaves: list[Any]) -> list[Any] | None:
+        return None
+
+    def pack_key(self, array: Any) -> Hashable | None:
+        return dtype_name(array.dtype), str(self.device_of(array))
+
+    def local(self, array: Any) -> Any:
+        return array
+
+    def spread(self, part: Any, like: Any) -> Any:
+        return part
+
+    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+        return blended(self.xp, old, new, share, where)
+
+    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+        return blended_by(self.xp, step, old, new, scalars)
+
+    def beside(self, value: Any, like: Any) -> Any:
+        return self.asarray(value, dtype_name(like.dtype), self.device_of(like))
+
+    def stage(self) -> Stage:
+        return HostStage(self)
+
+    def write(self, target: Any, value: Any) -> None:
+        raise TypeError(f"Arrays of the backend {self.name!r} cannot be written.")
+
+
+class HostStage:
+    """Brings arrays to the device that the backend calls "cpu", with copies that its framework makes when it likes."""
+
+    def __init__(self, backend: ArrayApiBackend):
+        self._backend = backend
+        self._device = backend.device("cpu")
+        self._arrays: list[Any] = []
+
+    def put(self, arrays: list[Any]) -> None:
+        self._arrays = [self._backend.asarray(array, dtype_name(array.dtype), self._device) for array in arrays]
+
+    def take(self) -> list[Any]:
+        arrays, self._arrays = self._arrays, []
+        return arrays
+
+    def moved(self, scalar: Any) -> Any:
+        if not self._backend.owns(scalar):
+            return scalar
+        return self._backend.as_input(scalar, dtype_name(scalar.dtype), self._device)
+
+
+def blended(xp: Any, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
+    """`blend`, as a pure function."""
+    return [_blended(xp, o, runs, share, where) for o, runs in zip(old, new, strict=True)]
+
+
+def blended_by(xp: Any, step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> list[Parts]:
+    """`blend_by`, as a pure function."""
+    result, at = [], 0
+    for parts, runs in zip(old, new, strict=True):
+        shape, size = parts[0].shape, prod(parts[0].shape)
+        value = xp.reshape(gathered(xp, parts[0], runs), (-1,))
+        index = xp.arange(size, dtype=xp.int32) + wrapped(at)
+        moved = step(tuple(xp.reshape(part, (-1,)) for part in parts), value, index, *scalars)
+        result.append(tuple(xp.reshape(part, shape) for part in moved))
+        at += size
+    return result
+
+
+def wrapped(position: int) -> int:
+    """A position as an int32 number."""
+    return (position + 2**31) % 2**32 - 2**31
+
+
+def _blended(xp: Any, old: Any, runs: list[list[Any]], share: Any, where: Any) -> Any:
+    value = xp.astype(gathered(xp, old, runs), old.dtype)
+    if share is None or (isinstance(share, float) and share == 1):
+        return xp.asarray(value, copy=True) if where is None else xp.where(where, value, old)
+    if isinstance(share, float):
+        moved = old + share * (value - old)
+    else:
+        real = {"complex64": xp.float32, "complex128": xp.float64}.get(dtype_name(old.dtype), old.dtype)
+        moved = xp.where(share == 1, value, old + xp.astype(share, real) * (value - old))
+    return moved if where is None else xp.where(where, moved, old)
+
+
+def gathered(xp: Any, old: Any, runs: list[list[Any]]) -> Any:
+    """The leaves that one array of the state belongs to, as an array of its shape."""
+    if len(runs) == 1 and len(runs[0]) == 1 and tuple(runs[0][0].shape) == tuple(old.shape):
+        return runs[0][0]
+    return xp.concat([xp.reshape(leaf, (-1,)) for run in runs for leaf in run])

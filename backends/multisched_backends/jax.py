@@ -1,6 +1,7 @@
 """JAX: functions are jitted, and state is exchanged for the result of a call that was donated the old one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as xp
 import numpy as np
 
 from multisched.errors import DeviceError
-from multisched_backends.array_api import ArrayApiBackend
+from multisched.runtime.protocol import Container, Parts, Step
+from multisched_backends import jax_sharding
+from multisched_backends.array_api import ArrayApiBackend, blended
 
 
 class JaxBackend(ArrayApiBackend):
@@ -46,7 +49,8 @@ class JaxBackend(ArrayApiBackend):
             raise DeviceError(f"The backend 'jax' has no device {device!r}; expected one of {known}.") from cause
 
     def device_of(self, array: Any) -> Any:
-        return array.sharding if len(array.sharding.device_set) == 1 else None
+        """The sharding of an array that each of its devices has whole, which is one for arrays of any shape."""
+        return array.sharding if array.sharding.is_fully_replicated else None
 
     def owns(self, value: object) -> bool:
         return isinstance(value, jax.Array)
@@ -57,6 +61,8 @@ class JaxBackend(ArrayApiBackend):
     def asarray(self, value: Any, dtype: str, device: Any = None) -> Any:
         if not self.owns(value):
             value = np.asarray(value)
+        elif device is not None:  # `array` makes none on another device than that on which the user has put it
+            return jax.device_put(value.astype(self.dtype(dtype)), self.device(device), may_alias=False)
         return xp.array(value, dtype=self.dtype(dtype), copy=True, device=self.device(device))
 
     def as_input(self, value: Any, dtype: str, device: Any = None) -> Any:
@@ -68,5 +74,60 @@ class JaxBackend(ArrayApiBackend):
     def stop_gradient(self, array: Any) -> Any:
         return jax.lax.stop_gradient(array)
 
+    def _reinterpret(self, array: Any, dtype: Any) -> Any:
+        return jax.lax.bitcast_convert_type(array, dtype)
+
     def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
         return jax.jit(run, donate_argnums=range(consumed)) if jit else run
+
+    # --- averages of whole models
+    def container(self, node: Any) -> Container | None:
+        return None if jax.tree_util.all_leaves([node]) else TreeLeaves(node)
+
+    def signature(self, leaves: list[Any]) -> Any:
+        shardings = [leaf.sharding for leaf in leaves]
+        kinds = set(shardings)
+        return [leaf.aval for leaf in leaves], kinds if len(kinds) == 1 else shardings
+
+    def placed(self, array: Any) -> Any:
+        return jax_sharding.placed(array)
+
+    def together(self, arrays: list[Any]) -> bool:
+        return len({jax_sharding.place(array) for array in arrays}) <= 1
+
+    def pack_key(self, array: Any) -> Hashable | None:
+        return (array.dtype, array.sharding) if len(array.sharding.device_set) == 1 else None
+
+    def beside(self, value: Any, like: Any) -> Any:
+        return jax.device_put(np.asarray(value) if not self.owns(value) else value, like.sharding)
+
+    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+        return jax_sharding.by_place(_blend, old, new, share, where)
+
+    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+        return jax_sharding.by_place(partial(_blend_by, step), old, new, *scalars)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+    return jax_sharding.blended_by(step, old, new, scalars)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
+    return blended(xp, old, new, share, where)
+
+
+class TreeLeaves:
+    """The leaves of what is registered with JAX as a tree, and with nobody else: an Equinox or a Flax module."""
+
+    def __init__(self, node: Any):
+        paths, self._structure = jax.tree_util.tree_flatten_with_path(node)
+        self.names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths)
+
+    def read(self, node: Any) -> list[Any] | None:
+        leaves, structure = jax.tree_util.tree_flatten(node)
+        return leaves if structure == self._structure else None
+
+    def rebuild(self, leaves: list[Any]) -> Any:
+        return jax.tree_util.tree_unflatten(self._structure, leaves)

@@ -7,7 +7,8 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from multisched.errors import DTypeError
-from multisched.runtime.protocol import Cell
+from multisched.runtime.protocol import Cell, Parts, Step
+from multisched_backends import numpy_blend
 from multisched_backends.array_api import ArrayApiBackend
 
 
@@ -43,12 +44,30 @@ class NumpyBackend(ArrayApiBackend):
     def copy(self, array: Any) -> Any:
         return np.array(array)
 
+    def _reinterpret(self, array: Any, dtype: Any) -> Any:
+        return array.view(dtype)
+
     def operation(self, name: str) -> Callable[..., Any]:
         # astype: the method is the same without a detour; the others are NumPy's own wherever the names agree.
         return _astype if name == "astype" else super().operation(name)
 
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array[...] = new
+
+    def signature(self, leaves: list[Any]) -> Any:
+        return [leaf.shape for leaf in leaves], [leaf.dtype for leaf in leaves]
+
+    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+        if where is None or where:
+            numpy_blend.blend(old, new, None if share is None else float(share))
+        return old
+
+    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+        numpy_blend.blend_by(step, old, new, scalars)
+        return old
+
+    def write(self, target: Any, value: Any) -> None:
+        np.copyto(target, value, casting="same_kind")
 
 
 def _astype(array: Any, dtype: Any) -> Any:

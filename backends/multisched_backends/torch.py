@@ -1,6 +1,6 @@
 """torch: state is written in place, outside autograd; programs run eagerly, so that gradients reach the outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from multisched.errors import DeviceError
-from multisched.runtime.protocol import Cell
+from multisched.runtime.protocol import Cell, Container, Parts, Stage, Step
+from multisched_backends import torch_blend, torch_trees
 from multisched_backends.array_api import ArrayApiBackend
 
 # torch's own function where it agrees with the standard once dtypes agree, as they do in a program: it costs a third.
@@ -72,6 +73,9 @@ class TorchBackend(ArrayApiBackend):
     def stop_gradient(self, array: Any) -> Any:
         return array.detach()
 
+    def _reinterpret(self, array: Any, dtype: Any) -> Any:
+        return array.view(dtype)
+
     def operation(self, name: str) -> Callable[..., Any]:
         if name == "astype":
             return torch.Tensor.to
@@ -89,6 +93,43 @@ class TorchBackend(ArrayApiBackend):
 
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array.copy_(new.detach() if new.requires_grad else new)
+
+    # --- averages of whole models
+    def container(self, node: Any) -> Container | None:
+        return torch_trees.ModuleLeaves(node) if isinstance(node, torch.nn.Module) else None
+
+    def signature(self, leaves: list[Any]) -> Any:
+        return [x.shape for x in leaves], [x.dtype for x in leaves], [x.device for x in leaves]
+
+    def addresses(self, leaves: list[Any]) -> list[Any] | None:
+        return torch_trees.addresses(leaves)
+
+    def pack_key(self, array: Any) -> Hashable | None:
+        alone = torch_trees.is_distributed(array) or not array.is_contiguous()
+        return None if alone else (array.dtype, array.device)
+
+    def local(self, array: Any) -> Any:
+        return torch_trees.local(array)
+
+    def spread(self, part: Any, like: Any) -> Any:
+        return torch_trees.spread(part, like)
+
+    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+        with torch.inference_mode(False), torch.no_grad():
+            torch_blend.blend(old, new, share, where)
+        return old
+
+    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+        with torch.inference_mode(False), torch.no_grad():
+            torch_blend.blend_by(step, old, new, scalars)
+        return old
+
+    def stage(self) -> Stage:
+        return torch_trees.PinnedStage()
+
+    def write(self, target: Any, value: Any) -> None:
+        with torch.no_grad():
+            target.copy_(value)
 
 
 def _from_host(value: Any) -> torch.Tensor:

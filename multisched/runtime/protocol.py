@@ -8,7 +8,7 @@ adapter overrides what its framework does better.
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,13 @@ Device = Any
 """A device in the backend's own terms, or its name; None is the default."""
 
 _serial = itertools.count()
+
+
+Parts = tuple[Array, ...]
+"""Arrays that together hold one, element by element."""
+
+Step = Callable[..., Parts]
+"""A pure function `(parts, value, index, *scalars) -> parts`."""
 
 
 class StateLock:
@@ -42,6 +49,32 @@ class Cell:
     def __init__(self, array: Array, lock: StateLock):
         self.array = array
         self.lock = lock
+
+
+class Container(Protocol):
+    """How something that the framework has registered as a tree, such as a module, is made of its leaves."""
+
+    names: tuple[str, ...]
+    """The leaves by name: a path, with dots; "" for what is a leaf itself."""
+
+    def read(self, node: Any) -> list[Any] | None:
+        """The leaves of `node` now; None if they are not these."""
+
+    def rebuild(self, leaves: list[Any]) -> Any:
+        """What holds these leaves instead, or a dict of them by name."""
+
+
+class Stage(Protocol):
+    """Arrays on their way to the host."""
+
+    def put(self, arrays: list[Array]) -> None:
+        """Begin to copy arrays, and do not wait; they may be overwritten as soon as this returns."""
+
+    def take(self) -> list[Array]:
+        """The copies, once they are there; they are valid until the next `put`."""
+
+    def moved(self, scalar: Any) -> Any:
+        """A scalar, which may be an array, on the host; anything else as it is."""
 
 
 class Backend(Protocol):
@@ -97,6 +130,12 @@ class Backend(Protocol):
     def stop_gradient(self, array: Array) -> Array:
         """The same values, through which no gradient flows."""
 
+    def bitcast(self, array: Array, dtype: str) -> Array:
+        """The bits of an array of integers or floats, read as others of the same size, also while being compiled.
+
+        Shares memory or does not. Raises `DTypeError` for a dtype of another size.
+        """
+
     def operation(self, name: str) -> Callable[..., Array]:
         """The function of the array API by that name, or `"copy"`."""
 
@@ -105,3 +144,47 @@ class Backend(Protocol):
 
     def overwrite(self, cell: Cell, new: Array) -> None:
         """Make `new` the value of a cell: in place where arrays are mutable, by exchanging the array elsewhere."""
+
+    # --- averages of whole models
+    def container(self, node: Any) -> Container | None:
+        """How a container of the framework's own is made of its leaves; None for anything else."""
+
+    def signature(self, leaves: list[Any]) -> Any:
+        """Equal to that of other leaves only if those are of the same shapes, dtypes and devices; None if not quick."""
+
+    def addresses(self, leaves: list[Any]) -> list[Any] | None:
+        """What changes when the same arrays get another shape, dtype or device; None to look at each of them."""
+
+    def pack_key(self, array: Array) -> Hashable | None:
+        """Arrays of equal keys may lie in one buffer; None for one that must stay alone, as when it is sharded."""
+
+    def local(self, array: Array) -> Array:
+        """The part of an array that lies here, sharing its memory: the array itself unless it is distributed."""
+
+    def spread(self, part: Array, like: Array) -> Array:
+        """The distributed array whose part here is `part`, laid out as `like`: the inverse of `local`."""
+
+    def blend(self, old: list[Array], new: list[list[list[Array]]], share: Any, where: Any = None) -> list[Array]:
+        """`old + share * (new - old)` for each array, in place where arrays are mutable, without a copy of a tree.
+
+        Each array of `old` belongs to runs of leaves in `new`, the leaves of a run of one shape: to one leaf of its own
+        shape, or, being flat, to all of them one after another. `share` is a float or a floating scalar array, 1 where
+        the value is to be copied; None copies arrays of any dtype. Where `where`, a boolean scalar array, is false,
+        all stays as it is. Leaves may be of other dtypes of the kind.
+        """
+
+    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Array]]], *scalars: Any) -> list[Parts]:
+        """`step(parts, value, index, *scalars)` for each tuple of arrays, as `blend` does: in place, block by block.
+
+        `step` is a pure function of the array API, and hashable. `parts` are flat, `value` is what the leaves hold, and
+        `index` counts the elements of all arrays, an int32 array that wraps.
+        """
+
+    def beside(self, value: Any, like: Array) -> Array:
+        """An array of the backend or of NumPy, in the dtype of `like` and where `like` is."""
+
+    def stage(self) -> Stage:
+        """What brings arrays to the host."""
+
+    def write(self, target: Array, value: Array) -> None:
+        """Overwrite an array of the user's in place, out of sight of autograd; a `TypeError` where none can be."""

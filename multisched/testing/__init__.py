@@ -10,7 +10,7 @@
 from typing import Any
 
 from multisched.runtime.registry import get_backend
-from multisched.testing import description, operations, running, shaping, transfer, whole
+from multisched.testing import blending, description, operations, running, shaping, transfer, trees, whole
 from multisched.testing.support import Check, ConformanceError
 
 __all__ = ["CHECKS", "Check", "ConformanceError", "check_backend"]
@@ -21,6 +21,8 @@ CHECKS: tuple[Check, ...] = (
     *operations.CHECKS,
     *shaping.CHECKS,
     *running.CHECKS,
+    *blending.CHECKS,
+    *trees.CHECKS,
     *whole.CHECKS,
 )
 """All checks. Each takes an adapter and raises an `AssertionError` if it breaks the clause that the check names."""

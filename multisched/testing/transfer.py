@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import BITS, Array
+from multisched.errors import DTypeError
 from multisched.runtime.protocol import Backend, Cell, StateLock
-from multisched.testing.support import apart, clause, expect_array, host_dtype, require, sample
+from multisched.testing.support import apart, clause, expect_array, host_dtype, refused, require, sample
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
@@ -176,6 +177,34 @@ def copy_shares_nothing(backend: Backend) -> None:
     expect_array(backend, "copy of a broadcast array", backend.copy(view), expected, "float32")
 
 
+# --- bits ------------------------------------------------------------------------------------------------------------
+@clause("Backend.bitcast")
+def bitcast_reads_the_same_bits(backend: Backend) -> None:
+    """The bits of an array of integers or floats, read as others of the same size, also while being compiled."""
+    for pair in (("float32", "int32"), ("bfloat16", "int16"), ("float64", "int64")):
+        if not all(backend.supports(dtype) for dtype in pair):
+            continue
+        for given, dtype in (pair, pair[::-1]):
+            for layout in ("a contiguous", "a non-contiguous", "a 0-d", "an empty 2-d"):
+                value = LAYOUTS[layout](given)
+                array, expected = backend.asarray(value, given), value.copy().view(host_dtype(dtype))
+                told = f"{layout} {given} array, bitcast to {dtype}"
+                expect_array(backend, told, backend.bitcast(array, dtype), expected, dtype)
+                expect_array(backend, f"{layout} {given} array, after bitcast", array, value, given)
+            source = backend.asarray(sample(given), given)
+            run = backend.compile(lambda x, dtype=dtype: (backend.bitcast(x, dtype) + 1,), 0, True)
+            expected = sample(given).view(host_dtype(dtype)) + np.ones((), host_dtype(dtype))
+            expect_array(backend, f"bitcast of {given} to {dtype}, plus 1, compiled", run(source)[0], expected, dtype)
+
+
+@clause("Backend.bitcast")
+def bitcast_refuses_other_sizes(backend: Backend) -> None:
+    """A dtype of another size raises `DTypeError`, and so does one that the backend has not."""
+    array = backend.asarray(sample("float32"), "float32")
+    for dtype in ("bool", "float33"):
+        refused(DTypeError, f"bitcast(x, {dtype!r}), x of float32", lambda dtype=dtype: backend.bitcast(array, dtype))  # type: ignore[misc]
+
+
 # --- gradients -------------------------------------------------------------------------------------------------------
 def gradient(backend: Backend, function: Callable[[Array], Array], at: np.ndarray) -> np.ndarray | None:
     """The gradient of the sum of `function`; None where the framework has none, as far as can be seen from outside.
@@ -251,6 +280,8 @@ CHECKS = (
     to_numpy_copies,
     to_numpy_takes_views_and_scalars,
     copy_shares_nothing,
+    bitcast_reads_the_same_bits,
+    bitcast_refuses_other_sizes,
     stop_gradient_stops_gradients,
     copies_and_inputs_pass_gradients,
     state_carries_no_gradient,

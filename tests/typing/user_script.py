@@ -26,8 +26,27 @@ def rules() -> None:
     equal, same = ms.swa().step(equal, np.ones(2))
     assert output.tolist() == mean.tolist() == same.tolist() == [1.0, 1.0]
     assert isinstance(average, ms.Statistic)
+    power: ms.PowerEmaState = ms.power_ema(0.1).init(np.zeros(2))
+    power, widened = ms.power_ema(0.1).step(power, np.ones(2))
+    late: ms.PacedState = ms.paced(ms.ema(ms.decay_warmup()), start=1, every=2).init(np.zeros(2))
+    late, copied = ms.paced(ms.ema(ms.decay_warmup()), start=1, every=2).step(late, np.ones(2))
+    assert widened.tolist() == copied.tolist() == [1.0, 1.0]
     bounded: ms.Schedule = ms.maximum(ms.minimum(lr, 1.5), 0.5)
     assert (bounded(0), bounded(9)) == (0.5, 1.5)
+
+
+def another_width() -> None:
+    """Averages of two widths, of which a third is made when all is over."""
+    snapshots: list[ms.Snapshot] = []
+    for rule in (ms.power_ema(0.05), ms.power_ema(0.1)):
+        state = rule.init(np.zeros(2))
+        for n in range(1, 11):
+            state, value = rule.step(state, np.full(2, n))
+            snapshots.append(ms.Snapshot({"w": value}, n, rule))
+    combined = ms.posthoc(snapshots, 0.07)
+    weights: list[float] = ms.posthoc_weights([0.05, 0.1], [10, 10], 0.07, count=10)
+    assert combined["w"].shape == (2,)
+    assert abs(sum(weights) - 1) < 1e-12
 
 
 def catalogue() -> None:
@@ -128,6 +147,31 @@ def by_hand() -> None:
         graph.reset()
 
 
+def whole_model(folder: Path) -> None:
+    """An average of a tree, its checkpoint, and a snapshot."""
+    weights = {"w": np.zeros(2, np.float32), "steps": np.array(0)}
+    avg = ms.Average(weights, ms.ema(0.5), select={"steps": "copy"})
+    for _ in range(3):
+        weights["w"] += 1
+        avg.update()
+    snapshot: ms.Snapshot = avg.snapshot()
+    assert (avg.count, snapshot.count, snapshot.rule) == (3, 3, avg.rule)
+    ms.save(folder / "average.safetensors", avg)
+    other = ms.Average(weights, ms.ema(0.5), select={"steps": "copy"})
+    ms.load(folder / "average.safetensors", other)
+    with other.swapped() as held:
+        assert held["w"].tolist() == [2.25, 2.25]
+    assert weights["w"].tolist() == [3.0, 3.0]
+
+
+def in_torch_and_optax(optimizer: Any, avg: ms.Average, opt_state: Any, params: Any) -> Any:
+    """Never called, since it needs their objects: an average that follows an optimizer, and one within it."""
+    handle: ms.Attachment = avg.attach(optimizer)
+    handle.detach()
+    transformation = ms.as_optax(ms.ema(0.999))
+    return transformation, ms.average_of(ms.ema(0.999), opt_state, params)
+
+
 def mistakes(x: ms.Placeholder, w: ms.Variable) -> None:
     """Never called: what a type checker must find. Under mypy --strict an ignore that is not needed is an error."""
     ms.sma("three")  # type: ignore[arg-type]
@@ -144,6 +188,7 @@ def mistakes(x: ms.Placeholder, w: ms.Variable) -> None:
     ms.ema(0.9, decay=True)  # type: ignore[call-arg]
     ms.piecewise_constant(0.1)  # type: ignore[call-arg]
     ms.ExponentialMovingAverage(x, 0.9, debias=1.5)  # type: ignore[arg-type]
+    ms.Average({}, 0.9)  # type: ignore[arg-type]
     w.updates({})  # type: ignore[attr-defined]
 
 
@@ -153,9 +198,11 @@ def main(backend: str) -> list[float]:
     with ms.use_backend(backend), ms.Graph("script"), tempfile.TemporaryDirectory() as folder:
         assert ms.get_backend().name == backend
         rules()
+        another_width()
         catalogue()
         own_schedule()
         by_hand()
+        whole_model(Path(folder))
         try:
             ms.Variable(0.0, dtype="float33")
         except ms.errors.DTypeError:

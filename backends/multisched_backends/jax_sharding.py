@@ -1,0 +1,81 @@
+"""JAX's arrays over several devices: which may be arguments of one call, and steps that leave them where they are."""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as xp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from multisched.runtime.protocol import Parts, Step
+from multisched_backends.array_api import gathered, wrapped
+
+
+def placed(array: Any) -> Any:
+    """How an array is laid out over devices: equal for equal layouts."""
+    sharding = array.sharding
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    spec = (*sharding.spec, *[None] * array.ndim)[: array.ndim]
+    return sharding.update(spec=PartitionSpec(*spec))
+
+
+def place(array: Any) -> Hashable:
+    """The devices of an array. JAX takes arrays of one place in a call; others it refuses, or spreads to where they are
+    not, if it has never been said where these are to be.
+    """
+    sharding = array.sharding
+    return sharding.mesh if isinstance(sharding, NamedSharding) else frozenset(sharding.device_set)
+
+
+def by_place(run: Callable[..., list[Any]], old: list[Any], new: list[Any], *scalars: Any) -> list[Any]:
+    """`run(old, new, *scalars)`, for the arrays of each place by themselves."""
+    numbers: dict[Hashable, list[int]] = {}
+    one = {_first(array).sharding for array in old}
+    for i, array in enumerate(old if len(one) > 1 else old[:1]):
+        numbers.setdefault(place(_first(array)), []).append(i)
+    if len(numbers) <= 1:
+        return run(old, new, *_moved(scalars, old))
+    result: list[Any] = [None] * len(old)
+    for those in numbers.values():
+        here = [old[i] for i in those]
+        for i, array in zip(those, run(here, [new[i] for i in those], *_moved(scalars, here)), strict=True):
+            result[i] = array
+    return result
+
+
+def _first(array: Any) -> Any:
+    return array[0] if isinstance(array, tuple) else array
+
+
+def _moved(scalars: tuple[Any, ...], old: list[Any]) -> list[Any]:
+    """Scalars where the arrays are; nothing waits for them."""
+    if not old or not any(isinstance(scalar, jax.Array) for scalar in scalars):
+        return list(scalars)
+    there = _first(old[0]).sharding
+    if isinstance(there, NamedSharding):
+        there = there.update(spec=PartitionSpec())
+    elif len(there.device_set) > 1:
+        return list(scalars)
+    return [jax.device_put(scalar, there) if isinstance(scalar, jax.Array) else scalar for scalar in scalars]
+
+
+def blended_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: tuple[Any, ...]) -> list[Parts]:
+    """`blend_by`, as a pure function. Arrays keep their shapes: to flatten those that are sharded would move them."""
+    result, at = [], 0
+    for parts, runs in zip(old, new, strict=True):
+        value = gathered(xp, parts[0], runs)
+        result.append(step(parts, value, _positions(value) + wrapped(at), *scalars))
+        at += value.size
+    return result
+
+
+def _positions(array: Any) -> Any:
+    """The position of each element of an array, int32, sharded as the array is."""
+    sharding = jax.typeof(array).sharding
+    found, stride = xp.zeros_like(array, dtype=xp.int32), 1
+    for axis in reversed(range(array.ndim)):
+        along = jax.lax.broadcasted_iota(xp.int32, array.shape, axis, out_sharding=sharding)
+        found += along * wrapped(stride)
+        stride *= array.shape[axis]
+    return found

@@ -1,0 +1,180 @@
+"""torch's blending of averages, in place: as few launches as can be, and one pass over the memory."""
+
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from multisched.runtime.protocol import Parts, Step
+from multisched_backends import torch_triton
+from multisched_backends.array_api import wrapped
+
+CHUNK = 256 * 1024
+"""Elements that are cast at a time, where dtypes differ: on a CPU, what its cache holds."""
+CHUNK_APART = 8 * 1024 * 1024
+"""The same on other devices, where it takes more to be worth a launch."""
+
+_own = threading.local()
+
+
+def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> None:
+    """Blend leaves into each tensor of `old`, in place."""
+    if where is None and isinstance(share, float) and share != 1 and torch_triton.blended(old, new, share):
+        return
+    alike: tuple[list[Any], list[Any]] = ([], [])
+    for target, runs in zip(old, new, strict=True):
+        if len(runs) == 1 and len(runs[0]) == 1:
+            value = runs[0][0]
+            if value.dtype == target.dtype and where is None and not isinstance(share, torch.Tensor):
+                alike[0].append(target)
+                alike[1].append(value)
+            else:
+                _chunked(target, value, share, where)
+        elif share is None and where is None:
+            _gather(target, runs)
+        else:
+            value = _scratch(runs[0][0].dtype, target.device, target.numel(), "values")
+            _gather(value, runs)
+            _chunked(target, value, share, where)
+    if alike[0]:
+        if share is None or share == 1:
+            torch._foreach_copy_(*alike)
+        else:
+            torch._foreach_lerp_(*alike, share)
+
+
+def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> None:
+    """`step` on each tuple of tensors, chunk by chunk, in place."""
+    start = 0
+    for parts, runs in zip(old, new, strict=True):
+        flat = [part.reshape(-1) for part in parts]  # views, but of strided ones, which are copied back
+        chunk = _chunk(flat[0])
+        if len(runs) == 1 and len(runs[0]) == 1:
+            value = runs[0][0].reshape(-1)
+        else:
+            value = _scratch(runs[0][0].dtype, flat[0].device, flat[0].numel(), "values")
+            _gather(value, runs)
+        value = value.detach()
+        if _fused(step, tuple(flat), value, wrapped(start), scalars):
+            start += value.numel()
+            continue
+        for at in range(0, value.numel(), chunk):
+            block = [part[at : at + chunk] for part in flat]
+            index = torch.arange(len(block[0]), dtype=torch.int32, device=value.device) + wrapped(start + at)
+            moved = step(tuple(block), value[at : at + chunk], index, *scalars)
+            for part, result in zip(block, moved, strict=True):
+                part.copy_(result)
+        for part, copied in zip(parts, flat, strict=True):
+            if not part.is_contiguous():
+                part.copy_(copied.view(part.shape))
+        start += value.numel()
+
+
+def _fused(step: Step, parts: Parts, value: torch.Tensor, start: int, scalars: Any) -> bool:
+    """`step` in place as one kernel of a GPU, if it compiles; by itself each of its operations goes through memory."""
+    if value.device.type != "cuda" or value.numel() < CHUNK or _failed:
+        return False
+    try:
+        _compiled(step)(parts, value, *map(_on(value.device), (start, *scalars)))
+    except Exception as cause:  # of a compiler, before anything was written
+        _failed.append(cause)
+        warnings.warn(f"torch.compile failed, so that rounding on the GPU is slow: {cause}", stacklevel=2)
+        return False
+    return True
+
+
+_failed: list[Exception] = []
+
+
+@cache
+def _compiled(step: Step) -> Any:
+    def run(parts: Parts, value: torch.Tensor, start: torch.Tensor, *scalars: Any) -> None:
+        index = torch.arange(value.numel(), dtype=torch.int32, device=value.device) + start
+        for part, result in zip(parts, step(parts, value, index, *scalars), strict=True):
+            part.copy_(result)
+
+    return torch.compile(run, fullgraph=True, dynamic=True)
+
+
+def _on(device: torch.device) -> Callable[[Any], Any]:
+    """Numbers that change from call to call as tensors, so that nothing is compiled again for them."""
+    dtypes = {int: torch.int32, float: torch.float32}
+    return lambda x: torch.full((), x, dtype=dtypes[type(x)], device=device) if type(x) in dtypes else x
+
+
+def _gather(target: torch.Tensor, runs: list[list[torch.Tensor]]) -> None:
+    """The leaves of all runs, one after another in a flat tensor."""
+    single: tuple[list[Any], list[Any]] = ([], [])
+    at = 0
+    for run in runs:
+        size = run[0].numel() * len(run)
+        part = target[at : at + size]
+        at += size
+        if len(run) == 1:
+            single[0].append(part.view(run[0].shape))
+            single[1].append(run[0])
+        else:
+            torch.stack(run, out=part.view(len(run), *run[0].shape))
+    if single[0]:
+        torch._foreach_copy_(*single)
+
+
+def _chunked(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> None:
+    """Blend in one tensor, in parts if it is large."""
+    if new.numel() <= _chunk(old):
+        _blend_one(old, new, share, where)
+        return
+    flat = _flattened(old, new)
+    if flat is None:
+        for o, n in zip(old, new, strict=True):
+            _chunked(o, n, share, where)
+        return
+    for o, n in zip(flat[0].split(_chunk(old)), flat[1].split(_chunk(old)), strict=True):
+        _blend_one(o, n, share, where)
+
+
+def _chunk(tensor: torch.Tensor) -> int:
+    return CHUNK if tensor.device.type == "cpu" else CHUNK_APART
+
+
+def _flattened(old: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Both in the order of memory, if it is the same and without gaps."""
+    if old.is_contiguous() and new.is_contiguous():
+        return old.view(-1), new.view(-1)
+    if old.stride() != new.stride() or not torch._prims_common.is_non_overlapping_and_dense(new):
+        return None
+    return old.as_strided((old.numel(),), (1,)), new.as_strided((new.numel(),), (1,))
+
+
+def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> None:
+    if share is None and where is None:
+        old.copy_(new)
+        return
+    if new.dtype != old.dtype:
+        new = _cast(new, old)
+    if isinstance(share, torch.Tensor):
+        share = share.to(device=old.device, dtype=old.real.dtype if old.is_complex() else old.dtype)
+        share = share.to(old.dtype)  # lerp wants one dtype
+    if where is None:
+        old.lerp_(new, share)
+        return
+    moved = new if share is None else torch.lerp(old, new, share)
+    torch.where(where.to(old.device), moved, old, out=old)
+
+
+def _cast(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    if old.is_contiguous() and new.is_contiguous():
+        return _scratch(old.dtype, old.device, new.numel(), "cast").view(new.shape).copy_(new)
+    return new.to(old.dtype)
+
+
+def _scratch(dtype: torch.dtype, device: torch.device, size: int, use: str) -> torch.Tensor:
+    """Memory of this thread, kept: new pages cost more than what is done in them."""
+    kept = _own.__dict__.setdefault("kept", {})
+    found: torch.Tensor | None = kept.get((dtype, device, use))
+    if found is None or found.numel() < size:
+        kept[dtype, device, use] = found = torch.empty(size, dtype=dtype, device=device)
+    return found[:size]

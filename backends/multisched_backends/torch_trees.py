@@ -1,0 +1,172 @@
+"""torch's averages of whole models: the leaves of modules, parts of distributed tensors, the way to the host."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from multisched.errors import LeafError
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Submodules in which torch wraps a module, by names of its own."""
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+"""Wrappers that call the module `module`, a name that a user's module may have as well."""
+
+
+class ModuleLeaves:
+    """The parameters and buffers of a module, by the names that they have in the plain module, tied ones once."""
+
+    def __init__(self, module: nn.Module):
+        self._module = module
+        self._tables: list[dict[str, Any]] = []
+        self._slots: list[tuple[dict[str, Any], str]] = []
+        self._empty: list[tuple[dict[str, Any], str]] = []
+        self._gathering: list[Any] = []
+        names: list[str] = []
+        seen: set[int] = set()
+        for path, submodule in _modules(module):
+            if _is_gathering(submodule):
+                self._gathering.append(submodule)
+                submodule.reshard()
+            self._tables += [submodule._modules, submodule._parameters, submodule._buffers]
+            for table in self._tables[-2:]:
+                for name, tensor in table.items():
+                    if tensor is None:
+                        self._empty.append((table, name))
+                    elif id(tensor) not in seen:
+                        seen.add(id(tensor))
+                        names.append(".".join(filter(None, (path, name))))
+                        self._slots.append((table, name))
+                        _check(names[-1], tensor)
+        self._sizes = list(map(len, self._tables))
+        self.names = tuple(names)
+
+    def read(self, node: Any) -> list[Any] | None:
+        if node is not self._module or list(map(len, self._tables)) != self._sizes:
+            return None
+        for submodule in self._gathering:
+            submodule.reshard()
+        if self._empty and any(table.get(name) is not None for table, name in self._empty):
+            return None
+        try:
+            leaves = [table[name] for table, name in self._slots]
+        except KeyError:
+            return None
+        return None if type(None) in set(map(type, leaves)) else leaves
+
+    def rebuild(self, leaves: list[Any]) -> dict[str, Any]:
+        return dict(zip(self.names, leaves, strict=True))
+
+
+def _filled(table: dict[str, Any]) -> int:
+    return sum(value is not None for value in table.values())
+
+
+def _modules(module: nn.Module, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """All submodules with their paths, in which wrappers leave no trace."""
+    seen = set() if seen is None else seen
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    yield path, module
+    for name, child in module._modules.items():
+        if child is not None:
+            wrapped = name in _WRAPPERS or (name == "module" and isinstance(module, _PARALLEL))
+            yield from _modules(child, path if wrapped else ".".join(filter(None, (path, name))), seen)
+
+
+def _check(name: str, tensor: torch.Tensor) -> None:
+    if nn.parameter.is_lazy(tensor):
+        raise LeafError(f"The parameter {name!r} is lazy and has no shape yet: run the model once before averaging it.")
+    if tensor.is_meta:
+        raise LeafError(f"The tensor {name!r} is on the meta device and has no values: materialize the model first.")
+    if tensor.layout is not torch.strided:
+        raise LeafError(f"The tensor {name!r} has the layout {tensor.layout}; only dense ones can be averaged.")
+
+
+# --- distributed tensors ---------------------------------------------------------------------------------------------
+def _distributed() -> Any:
+    """`DTensor`, if anybody can have made one."""
+    if not torch.distributed.is_available():
+        return ()
+    from torch.distributed.tensor import DTensor
+
+    return DTensor
+
+
+_PLAIN = {torch.Tensor, nn.Parameter}
+
+
+def is_distributed(tensor: Any) -> bool:
+    return type(tensor) not in _PLAIN and isinstance(tensor, _distributed())
+
+
+def local(tensor: Any) -> torch.Tensor:
+    return tensor.to_local() if is_distributed(tensor) else tensor
+
+
+def _is_gathering(module: Any) -> bool:
+    """Whether FSDP may have left the parameters gathered after a forward: copies, that it drops when told to."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # it is not imported to ask
+    return fsdp is not None and isinstance(module, getattr(fsdp, "FSDPModule", ()))
+
+
+def placed(tensor: Any) -> Any:
+    """On which device a tensor is, and how it is laid out over those of a mesh."""
+    return (tensor.device_mesh, tensor.placements) if is_distributed(tensor) else tensor.device
+
+
+def layouts(tensors: list[Any]) -> list[Any] | None:
+    """Those of tensors of which some may be distributed; None if none can be."""
+    return None if set(map(type, tensors)) <= _PLAIN else list(map(placed, tensors))
+
+
+def spread(part: torch.Tensor, like: Any) -> Any:
+    if not is_distributed(like):
+        return part
+    return _distributed().from_local(
+        part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )
+
+
+def addresses(leaves: list[Any]) -> list[int] | None:
+    """Where the data of tensors lie. Modules that move or are cast keep their tensors and exchange the data."""
+    try:
+        return list(map(torch.Tensor.data_ptr, leaves))
+    except (TypeError, RuntimeError):  # no tensor, or one without a place of its own, as distributed ones
+        return None
+
+
+# --- on the host -----------------------------------------------------------------------------------------------------
+class PinnedStage:
+    """Brings tensors to pinned memory, which a device writes while the program goes on."""
+
+    def __init__(self) -> None:
+        self._copies: list[torch.Tensor] = []
+        self._events: list[Any] = []
+
+    @torch.no_grad()
+    def put(self, arrays: list[torch.Tensor]) -> None:
+        if [(c.shape, c.dtype) for c in self._copies] != [(a.shape, a.dtype) for a in arrays]:
+            self._copies = [torch.empty_like(a, device="cpu", pin_memory=a.device.type != "cpu") for a in arrays]
+        for copy, array in zip(self._copies, arrays, strict=True):
+            copy.copy_(array, non_blocking=True)
+        devices = {array.device for array in arrays if array.device.type != "cpu"}
+        self._events = [_recorded(device) for device in devices]
+
+    def take(self) -> list[torch.Tensor]:
+        for event in self._events:
+            event.synchronize()
+        return self._copies
+
+    def moved(self, scalar: Any) -> Any:
+        return scalar.cpu() if isinstance(scalar, torch.Tensor) else scalar
+
+
+def _recorded(device: torch.device) -> Any:
+    """What is done once all that the device was told so far is."""
+    event = torch.Event(device)
+    event.record(torch.accelerator.current_stream(device))
+    return event

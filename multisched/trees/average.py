@@ -1,0 +1,322 @@
+"""Averages of whole models."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from multisched.arrays import Array
+from multisched.averages.mean import Mean
+from multisched.averages.statistic import checked_mask
+from multisched.errors import (
+    AverageError,
+    SwapError,
+)
+from multisched.runtime.registry import get_backend
+from multisched.trees.clock import Clock
+from multisched.trees.held import backend_of, checked_rule, held_dtype, rounding_of, stage_of
+from multisched.trees.leaf import Seen, described
+from multisched.trees.policy import AVERAGE, COPY, Select, chosen
+from multisched.trees.pool import Pool
+from multisched.trees.rounding import Rounding, update_key
+from multisched.trees.state import load_state, state_of
+from multisched.trees.structure import Structure
+
+methods: dict[str, Callable[..., Any]] = {}
+"""What `integrations` give an average."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An average at some moment: what `posthoc` combines."""
+
+    value: Any
+    """The tree, in the dtypes in which the average is held."""
+    count: int
+    rule: Mean
+
+
+class Average:
+    """The running average of a model: of all its arrays, by one rule, updated in place.
+
+        avg = ms.Average(model, ms.ema(0.999))
+        for batch in batches:
+            train(model, batch)
+            avg.update()
+        with avg.swapped():
+            evaluate(model)
+
+    Parameters
+    ----------
+    tree:
+        A `torch.nn.Module`, compiled or wrapped or plain: its parameters and buffers, tied ones once. Or arrays of any
+        backend in dicts, lists, tuples, NamedTuples, and in what is registered with optree or JAX: a Flax or an Equinox
+        module. The average starts as what it holds, and never keeps a copy of the model.
+    rule:
+        How values are weighted: `ema`, `swa`, `power_ema`, or these `paced`. At update n the average moves by
+        `rule.share(n) * (value - average)`.
+    dtype:
+        In which the average is held; by default that of each leaf, and float32 for bfloat16 and float16.
+    select:
+        What becomes of a leaf: "average", "copy" (the latest value) or "skip". A function of its name and itself, or
+        a dict of these by glob patterns of the name, of which the first that matches counts. What it says nothing of
+        is averaged if it is floating or complex, and copied else: integers, bools, and what is no array, such as a
+        Python number. So the running statistics of batch norm are averaged, as the weights are for which they hold;
+        `select={"*.running_*": "copy"}` takes the latest ones.
+    rounding, seed:
+        With `dtype="bfloat16"`: "stochastic" holds the average in one bfloat16 array, right in its mean; "compensated"
+        in two, right to 16 bits. The seed, any integer, makes the random bits, the same on every backend.
+    offload:
+        "cpu" holds the average on the host; an update copies the model there, and nothing waits for it: it is blended
+        in at the next update, or when the average is read.
+    backend:
+        Of the arrays; by default found by looking at them.
+
+    Raises
+    ------
+    NotARule:
+        The rule is none that gives all elements one share: no schedule, no `sma`, no `ema` with `init`.
+    LeafError:
+        A leaf is lazy, on no device, or of a dtype without a mean.
+    SelectError, DuplicatePath, BackendMismatch, AverageError
+
+    >>> import numpy as np
+    >>> import multisched as ms
+    >>> weights = {"w": np.zeros(2, np.float32), "steps": np.array(0)}
+    >>> avg = ms.Average(weights, ms.ema(0.5))
+    >>> for step in range(3):
+    ...     weights["w"] += 1
+    ...     weights["steps"] += 1
+    ...     avg.update()
+    >>> avg.value
+    {'steps': array(3), 'w': array([2.25, 2.25], dtype=float32)}
+    """
+
+    def __init__(
+        self,
+        tree: Any,
+        rule: Mean,
+        *,
+        dtype: Any = None,
+        select: Select | None = None,
+        rounding: str | None = None,
+        seed: int = 0,
+        offload: str | None = None,
+        backend: Any = None,
+    ):
+        self.rule = checked_rule(rule)
+        self._structure = Structure(tree)
+        leaves = self._structure.leaves(tree)
+        self._backend = backend_of(leaves) if backend is None else get_backend(backend)
+        policies = chosen(select, self._structure.names, leaves)
+        each = zip(self._structure.names, policies, leaves, strict=True)
+        self._leaves = [described(self._backend, *leaf) for leaf in each]
+        self._seen = Seen(self._backend, self._leaves)
+        self._averaged = self._where(AVERAGE)
+        self._copied = [i for i in self._where(COPY) if self._leaves[i].shape is not None]
+        self._kept = [i for i in self._where(COPY) if self._leaves[i].shape is None]
+        self._seed = seed
+        self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
+        self._clock = Clock()
+        self._bound: Any = tree
+        self._swapped = False
+        self._lock = threading.RLock()
+
+    def _hold(self, leaves: list[Any], rounding: Rounding | None, dtype: Any, offload: str | None) -> None:
+        """Make the arrays of the average, which starts as the model is."""
+        own = [self._leaves[i].dtype for i in self._averaged]
+        self._stage = None if offload is None else stage_of(self._backend, offload)
+        device = None if self._stage is None else "cpu"
+        held = [held_dtype(leaf, dtype, rounding) for leaf in own]
+        self._mean = Pool(self._backend, self._of(self._averaged, leaves), held, device, rounding)
+        latest = [self._leaves[i].dtype for i in self._copied]
+        self._latest = Pool(self._backend, self._of(self._copied, leaves), latest, device)
+        self._objects = {i: leaves[i] for i in self._kept}
+        self._pending: tuple[Any, ...] | None = None
+        if self._stage is not None and (self._mean.distributed or self._latest.distributed):
+            raise AverageError("An average of distributed arrays lies where they do: it cannot be offloaded.")
+        if rounding is not None:
+            self._mean.blend(self._of(self._averaged, leaves), 1.0, None, update_key(self._seed, -1))
+
+    @staticmethod
+    def _of(numbers: list[int], leaves: list[Any]) -> list[Any]:
+        return [leaves[i] for i in numbers]
+
+    def attach(self, optimizer: Any) -> Any:
+        """Update after each step of a torch optimizer from now on; see `multisched.integrations.attach`.
+
+        A step that `GradScaler` skips does not count. The handle that is returned has `detach()`, and is a context
+        manager. Raises `OptimizerError` for what is no torch optimizer.
+        """
+        return methods["attach"](self, optimizer)
+
+    def _where(self, policy: str) -> list[int]:
+        return [i for i, leaf in enumerate(self._leaves) if leaf.policy == policy]
+
+    def __repr__(self) -> str:
+        held = f"{len(self._averaged)} averaged, {len(self._copied) + len(self._kept)} copied"
+        return f"Average({self.rule!r}, leaves: {held}, backend={self._backend.name!r})"
+
+    # --- updates
+    def update(self, tree: Any = None, where: Any = None) -> None:
+        """Let the average follow the model, in place.
+
+        `tree` is the model as it is now; without it the one that the average was made of, if that can change: a module,
+        or containers whose arrays are written or exchanged. `where`, a boolean scalar: where false, average and count
+        stay as they are; it may be known to the device alone, which is not waited for.
+
+        Raises `TreeMismatch` for a leaf that is missing, extra, or of another shape, kind of dtype or device, by its
+        name; `SwapError` while swapped; `MaskError`. Then nothing was updated.
+        """
+        where = None if where is None else checked_mask(where)
+        with self._lock:
+            self._refuse_swapped("update it")
+            leaves = self._read(tree)
+            if where is False:
+                return
+            where = None if where is True else where
+            share, clock = self._clock.next(self.rule, self._backend, where)
+            key = update_key(self._seed, self._clock.count)
+            if where is None:
+                self._objects = {i: leaves[i] for i in self._kept}
+            if self._stage is None:
+                self._blend(leaves, share, where, key)
+            else:
+                self._settle()
+                self._stage.put([leaves[i] for i in self._averaged + self._copied])
+                self._pending = share, where, key
+            self._clock = clock
+
+    def _blend(self, leaves: list[Any], share: Any, where: Any, key: Any) -> None:
+        if not (isinstance(share, float) and share == 0):
+            self._mean.blend(self._of(self._averaged, leaves), share, where, key)
+        self._latest.blend(self._of(self._copied, leaves), None, where)
+
+    def _settle(self) -> None:
+        """Blend in what is on its way to the host."""
+        if self._pending is not None and self._stage is not None:
+            arrived = iter(self._stage.take())
+            leaves = dict(zip(self._averaged + self._copied, arrived, strict=True))
+            self._blend(leaves, *map(self._stage.moved, self._pending))  # type: ignore[arg-type]
+            self._pending = None
+
+    def _read(self, tree: Any) -> list[Any]:
+        """The leaves of the model now, checked."""
+        if tree is None:
+            tree = self._model("update")
+        elif tree is not self._bound and not self._is_module():
+            self._bound = None  # the model is functional: what it was at first is not kept alive
+        return self._seen.checked(self._structure.leaves(tree), kept=tree is self._bound and self._is_module())
+
+    # --- reading
+    @property
+    def count(self) -> int:
+        """How many updates there were."""
+        return int(self._clock.known(self._backend).count)
+
+    @property
+    def value(self) -> Any:
+        """The average, a copy: a tree like the model's, in its dtypes; of a module, a dict of its names.
+
+        Before the first update, what the average was made of. A skipped leaf is None, or not in the dict.
+        """
+        return self._tree([self._leaves[i].dtype for i in self._averaged])
+
+    def snapshot(self) -> Snapshot:
+        """The average as it is held, a copy, in float32 for a bfloat16 model, with its count and rule."""
+        return Snapshot(self._tree(None), self.count, self.rule)
+
+    def _tree(self, dtypes: list[str] | None) -> Any:
+        with self._lock:
+            self._settle()
+            found: dict[int, Any] = dict(self._objects)
+            found.update(zip(self._averaged, self._mean.read(dtypes), strict=True))
+            found.update(zip(self._copied, self._latest.read(), strict=True))
+            return self._structure.rebuild([found.get(i) for i in range(len(self._leaves))])
+
+    # --- its state
+    def state_dict(self) -> dict[str, Any]:
+        """All that the average holds, copies: `count`, an int, `weight`, and arrays by the names of their leaves.
+
+        `average` are those of the average as it is held, `compensation` what rounding took of it, `copied` the latest
+        values of what is copied. For `torch.save`, `torch.distributed.checkpoint`, Orbax. Raises `SwapError` while the
+        model holds the average.
+        """
+        with self._lock:
+            self._ready("save it")
+            return state_of(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, of an average of the same leaves on any backend.
+
+        Raises `CheckpointMismatch` for other names, shapes or dtypes, saying what differs; then nothing has changed.
+        """
+        with self._lock:
+            self._ready("load it")
+            load_state(self, state, "Cannot load the state: ")
+
+    def _ready(self, what: str) -> None:
+        self._refuse_swapped(what)
+        self._settle()
+
+    # --- the model
+    def copy_to(self, tree: Any = None) -> None:
+        """Write the average into a model, in place: the one that it is of, or another of the same leaves.
+
+        Raises `TreeMismatch` for a model of other leaves, and `SwapError` where arrays cannot be written, as in JAX:
+        there `avg.value` is all it takes.
+        """
+        with self._lock:
+            self._refuse_swapped("copy it")
+            self._write(self._targets(self._model("copy to") if tree is None else tree))
+
+    @contextmanager
+    def swapped(self, tree: Any = None) -> Iterator[Any]:
+        """Inside the block the model holds the average; after it, its own weights again, bit by bit.
+
+        It is written in place, so that compiled and wrapped models see it. Gives the model. Raises `SwapError` when
+        nested, and for updating or saving inside of the block, when the model is not itself.
+        """
+        with self._lock:
+            self._refuse_swapped("swap it again")
+            tree = self._model("swap into") if tree is None else tree
+            targets = self._targets(tree)
+            own = [(target, self._backend.copy(self._backend.stop_gradient(target))) for target, _ in targets]
+            self._swapped = True
+        try:
+            self._write(targets)
+            yield tree
+        finally:
+            with self._lock:
+                self._write(own)
+                self._swapped = False
+
+    def _targets(self, tree: Any) -> list[tuple[Array, Array]]:
+        """The arrays of a model, and the average for each, as parts that lie here."""
+        self._settle()
+        leaves = self._seen.checked(self._structure.leaves(tree))
+        pairs = [
+            *zip([leaves[i] for i in self._averaged], self._mean.views(), strict=True),
+            *zip([leaves[i] for i in self._copied], self._latest.views(), strict=True),
+        ]
+        return [(self._backend.local(target), value) for target, value in pairs]
+
+    def _write(self, pairs: list[tuple[Array, Array]]) -> None:
+        for target, value in pairs:
+            try:
+                self._backend.write(target, value)
+            except (TypeError, ValueError) as cause:
+                raise SwapError(f"The average cannot be written into the model: {cause} Use avg.value.") from cause
+
+    def _model(self, to: str) -> Any:
+        if self._bound is None:
+            raise AverageError(f"There is no model to {to}: the latest update was given another tree, so give one now.")
+        return self._bound
+
+    def _is_module(self) -> bool:
+        return self._bound is not None and self._structure.is_container
+
+    def _refuse_swapped(self, what: str) -> None:
+        if self._swapped:
+            raise SwapError(f"The model holds the average now; leave the block of avg.swapped() to {what}.")

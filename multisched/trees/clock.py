@@ -1,0 +1,59 @@
+"""How many updates there were, and what share the value of the next one has.
+
+While all is known, both are Python numbers, and the share is worked out on the host. With a mask that only a device
+knows they move there, and stay.
+"""
+
+from typing import Any, NamedTuple
+
+from multisched.arrays import int_max
+from multisched.averages.mean import Mean
+from multisched.averages.statistic import counted
+from multisched.runtime.protocol import Backend
+
+
+class Clock(NamedTuple):
+    """The count of updates and the weight accumulated: Python numbers, or 0-d arrays."""
+
+    count: Any = 0
+    weight: Any = 0.0
+
+    def next(self, rule: Mean, backend: Backend, where: Any) -> tuple[Any, "Clock"]:
+        """The share of the value of this update, and the clock after it."""
+        if where is None and isinstance(self.count, int):
+            share, weight = rule.share(self.count, self.weight)
+            return float(share), Clock(min(self.count + 1, int_max("int32")), float(weight))
+        device = backend.device_of(self.count if where is None else where)
+        count, weight = _scalar(backend, self.count, "int32", device), _scalar(backend, self.weight, "float32", device)
+        where = _scalar(backend, True, "bool", device) if where is None else where
+        share, count, weight = _on_device(backend, rule)(count, weight, where)
+        return share, Clock(count, weight)
+
+    def known(self, backend: Backend) -> "Clock":
+        """The same, on the host."""
+        if isinstance(self.count, int):
+            return self
+        return Clock(int(backend.to_numpy(self.count)), float(backend.to_numpy(self.weight)))
+
+
+def _scalar(backend: Backend, value: Any, dtype: str, device: Any) -> Any:
+    """A number on a device, which is not waited for."""
+    if backend.owns(value):
+        return value
+    return backend.xp.full((), value, dtype=backend.dtype(dtype), device=device)
+
+
+_compiled: dict[tuple[str, Mean], Any] = {}
+
+
+def _on_device(backend: Backend, rule: Mean) -> Any:
+    found = _compiled.get((backend.name, rule))
+    if found is None:
+        xp = backend.xp
+
+        def run(count: Any, weight: Any, where: Any) -> tuple[Any, Any, Any]:
+            share, after = rule.share(count, weight)
+            return share, xp.where(where, counted(xp, count), count), xp.where(where, after, weight)
+
+        found = _compiled[backend.name, rule] = backend.compile(run, 0, True)
+    return found

@@ -1,0 +1,65 @@
+"""Which leaves share one array of the state.
+
+An update of a small array costs its overhead and not its bytes, so small leaves of one dtype on one device lie one
+after another in a buffer, which is updated at once. Leaves of one shape lie side by side, and can be stacked at once.
+"""
+
+from collections.abc import Hashable, Sequence
+from math import prod
+from typing import NamedTuple
+
+SMALL = 16 * 1024
+"""Elements up to which a leaf is packed."""
+LARGEST = 256 * 1024
+"""Elements of a buffer, at most: what is gathered before it is blended in has no more."""
+
+
+class Group(NamedTuple):
+    """What one array of the state holds: one leaf in its own shape, or several in a flat buffer."""
+
+    runs: tuple[tuple[int, ...], ...]
+    """Leaves by number, those of one shape together."""
+    shapes: tuple[tuple[int, ...], ...]
+    """The shape of each run."""
+    packed: bool
+
+    @property
+    def leaves(self) -> list[int]:
+        """All leaves, in the order of the buffer."""
+        return [leaf for run in self.runs for leaf in run]
+
+
+def grouped(shapes: Sequence[tuple[int, ...]], keys: Sequence[Hashable | None]) -> list[Group]:
+    """Groups of leaves: those small enough and of one key together; a key of None is never packed."""
+    small: dict[Hashable, dict[tuple[int, ...], list[int]]] = {}
+    groups = []
+    for i, (shape, key) in enumerate(zip(shapes, keys, strict=True)):
+        if key is None or prod(shape) > SMALL:
+            groups.append(Group(((i,),), (shape,), False))
+        else:
+            small.setdefault(key, {}).setdefault(shape, []).append(i)
+    for runs in small.values():
+        groups += _packs(runs)
+    return groups
+
+
+def _packs(runs: dict[tuple[int, ...], list[int]]) -> list[Group]:
+    packs: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[]]
+    room = LARGEST
+    for shape, leaves in runs.items():
+        each = max(prod(shape), 1)
+        at = 0
+        while at < len(leaves):
+            if room < each:
+                packs.append([])
+                room = LARGEST
+            taken = leaves[at : at + room // each]
+            packs[-1].append((tuple(taken), shape))
+            room -= len(taken) * each
+            at += len(taken)
+    return [_group(pack) for pack in packs if pack]
+
+
+def _group(pack: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Group:
+    alone = len(pack) == 1 and len(pack[0][0]) == 1
+    return Group(tuple(run for run, _ in pack), tuple(shape for _, shape in pack), not alone)

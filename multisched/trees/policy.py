@@ -1,0 +1,59 @@
+"""What becomes of each leaf: averaged, copied or skipped."""
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+from multisched.arrays import BITS, dtype_name, kind_of
+from multisched.errors import SelectError, shown
+
+AVERAGE, COPY, SKIP = POLICIES = ("average", "copy", "skip")
+
+Select: TypeAlias = Callable[[str, Any], str | None] | Mapping[str, str]
+"""A function of the name and the leaf, or policies by glob patterns of the name; see `Average`."""
+
+
+def chosen(select: Select | None, names: tuple[str, ...], leaves: list[Any]) -> list[str]:
+    """The policy of each leaf."""
+    if isinstance(select, Mapping):
+        _check_patterns(select, names)
+    elif select is not None and not callable(select):
+        raise SelectError(f"select is a function of name and leaf, or policies by glob patterns, got {shown(select)}.")
+    return [_policy(select, name, leaf) for name, leaf in zip(names, leaves, strict=True)]
+
+
+def _check_patterns(select: Mapping[str, str], names: tuple[str, ...]) -> None:
+    for pattern in select:
+        if not isinstance(pattern, str):
+            raise SelectError(f"The patterns of select are strings, got {shown(pattern)}.")
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise SelectError(
+                f"select has the pattern {pattern!r}, which no leaf matches; there are "
+                f"{', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}."
+            )
+
+
+def _policy(select: Select | None, name: str, leaf: Any) -> str:
+    policy = None
+    if isinstance(select, Mapping):
+        policy = next((p for pattern, p in select.items() if fnmatchcase(name, pattern)), None)
+    elif select is not None:
+        policy = select(name, leaf)
+    usual = usual_policy(leaf)
+    if policy is None:
+        return usual
+    if policy not in POLICIES:
+        raise SelectError(f"select gives {policy!r} for {name!r}; expected one of {', '.join(POLICIES)}, or None.")
+    if policy == AVERAGE and usual != AVERAGE:
+        raise SelectError(f"select averages {name!r}, which is {_described(leaf)}; floating and complex arrays can be.")
+    return policy
+
+
+def usual_policy(leaf: Any) -> str:
+    """Floating and complex arrays are averaged; all else, which has no mean of its kind, is copied."""
+    dtype = dtype_name(getattr(leaf, "dtype", ""))
+    return AVERAGE if dtype in BITS and kind_of(dtype) in ("float", "complex") else COPY
+
+
+def _described(leaf: Any) -> str:
+    return f"of dtype {dtype_name(leaf.dtype)}" if hasattr(leaf, "dtype") else shown(leaf)

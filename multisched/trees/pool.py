@@ -1,0 +1,116 @@
+"""The arrays that hold the averages of leaves, small ones packed together."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from multisched.arrays import Array
+from multisched.runtime.protocol import Backend
+from multisched.trees.packing import Group, grouped
+from multisched.trees.rounding import Rounding
+
+
+class Pool:
+    """Arrays on a backend, one for each group of leaves; several that add up, where a `Rounding` has parts."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        leaves: Sequence[Array],
+        dtypes: Sequence[str],
+        device: Any = None,
+        rounding: Rounding | None = None,
+    ):
+        self._backend = backend
+        self._rounding = rounding
+        self.dtypes = tuple(dtypes)
+        here = [backend.local(leaf) for leaf in leaves]
+        self._shapes = [tuple(part.shape) for part in here]
+        self._like = [leaf if leaf is not part else None for leaf, part in zip(leaves, here, strict=True)]
+        self.distributed = any(like is not None for like in self._like)
+        keys = [backend.pack_key(leaf) for leaf in leaves]
+        self.groups = grouped(self._shapes, [None if k is None else (k, d) for k, d in zip(keys, dtypes, strict=True)])
+        self.arrays = [self._initial(group, here, device) for group in self.groups]
+        self.rests = [
+            [backend.xp.zeros_like(a) for a in self.arrays] for _ in range(rounding.parts - 1 if rounding else 0)
+        ]
+        self._splits: dict[tuple[str, ...], Any] = {}
+
+    def _initial(self, group: Group, parts: Sequence[Array], device: Any) -> Array:
+        made = [self._backend.asarray(parts[i], self.dtypes[i], device) for i in group.leaves]
+        xp = self._backend.xp
+        return xp.concat([xp.reshape(array, (-1,)) for array in made]) if group.packed else made[0]
+
+    # --- writing
+    def blend(self, leaves: Sequence[Array], share: Any, where: Any = None, key: Any = None) -> None:
+        """Blend a value for each leaf into what is held; a share of None copies. `key` is that of the random bits."""
+        if not self.groups:
+            return
+        runs = self._runs(leaves)
+        if self._rounding is None:
+            self.arrays = self._backend.blend(self.arrays, runs, share, where)
+        else:
+            parts = list(zip(self.arrays, *self.rests, strict=True))
+            parts = self._backend.blend_by(self._rounding, parts, runs, share, where, key)
+            self.arrays, *self.rests = map(list, zip(*parts, strict=True))
+
+    def _runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
+        """Leaves as the groups have them, and what of them lies here."""
+        if self.distributed:
+            leaves = [self._backend.local(leaf) for leaf in leaves]
+        return [[[leaves[i] for i in run] for run in group.runs] for group in self.groups]
+
+    def load(self, parts: Sequence[Sequence[Array]]) -> None:
+        """Hold other arrays for each leaf, each in its own dtype: those of the average, and of what rounding took."""
+        for held, leaves in zip([self.arrays, *self.rests], parts, strict=True):
+            held[:] = self._backend.blend(held, self._runs(leaves), None)
+
+    # --- reading
+    def views(self) -> list[Array]:
+        """The average of each leaf, of the part that lies here; it shares memory where it can."""
+        arrays = self.arrays
+        if self._rounding is not None:
+            arrays = [self._rounding.value(parts) for parts in zip(self.arrays, *self.rests, strict=True)]
+        return self.taken_apart(arrays)
+
+    def taken_apart(self, arrays: Sequence[Array]) -> list[Array]:
+        """Arrays of the groups as one for each leaf."""
+        xp = self._backend.xp
+        found: dict[int, Array] = {}
+        for array, group in zip(arrays, self.groups, strict=True):
+            at = 0
+            for i in group.leaves:
+                size = prod(self._shapes[i])
+                found[i] = xp.reshape(array[at : at + size], self._shapes[i]) if group.packed else array
+                at += size
+        return [found[i] for i in range(len(found))]
+
+    def read(self, dtypes: Sequence[str] | None = None) -> list[Array]:
+        """A copy of the average of each leaf, spread as the leaf is, in the dtypes given or those in which it is held.
+
+        What is rounded is read in float32.
+        """
+        if not self.groups:
+            return []
+        if dtypes is None:
+            dtypes = self.dtypes if self._rounding is None else ["float32"] * len(self.dtypes)
+        wanted = tuple(dtypes)
+        if wanted not in self._splits:
+            self._splits[wanted] = self._backend.compile(lambda *parts: self._copied(wanted, parts), 0, True)
+        return self.spread(self._splits[wanted](*self.arrays, *(array for rest in self.rests for array in rest)))
+
+    def _copied(self, dtypes: tuple[str, ...], arrays: Sequence[Array]) -> tuple[Array, ...]:
+        count = len(self.groups)
+        if self._rounding is not None:
+            parts = [arrays[i : i + count] for i in range(0, len(arrays), count)]
+            arrays = [self._rounding.value(each) for each in zip(*parts, strict=True)]
+        return tuple(self._copy(view, dtype) for view, dtype in zip(self.taken_apart(arrays), dtypes, strict=True))
+
+    def _copy(self, view: Array, dtype: str) -> Array:
+        wanted = self._backend.dtype(dtype)
+        return self._backend.copy(view) if view.dtype == wanted else self._backend.xp.astype(view, wanted)
+
+    def spread(self, parts: Sequence[Array]) -> list[Array]:
+        """Parts that lie here as the distributed arrays that they are of."""
+        pairs = zip(parts, self._like, strict=True)
+        return [part if like is None else self._backend.spread(part, like) for part, like in pairs]

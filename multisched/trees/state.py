@@ -1,0 +1,142 @@
+"""The state of an average as plain data: dicts of names, arrays and ints."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multisched.arrays import dtype_name, int_max, namespace_of
+from multisched.errors import CheckpointMismatch, MultischedError, shown
+from multisched.runtime.registry import get_backend
+from multisched.trees.clock import Clock
+
+if TYPE_CHECKING:
+    from multisched.trees.average import Average
+
+Named = dict[str, Any]
+SECTIONS = ("average", "compensation", "copied")
+"""The average of each leaf; what rounding took of it; the latest value of what is copied."""
+
+
+def sections(average: "Average") -> Iterator[tuple[str, list[str], list[Any], tuple[str, ...]]]:
+    """What an average holds: a section, the names of its leaves, their arrays as they lie here, and their dtypes."""
+    averaged = [average._leaves[i].name for i in average._averaged]
+    for section, held in zip(SECTIONS, (average._mean.arrays, *average._mean.rests), strict=False):
+        yield section, averaged, average._mean.taken_apart(held), average._mean.dtypes
+    copied = [average._leaves[i].name for i in average._copied]
+    yield SECTIONS[-1], copied, average._latest.taken_apart(average._latest.arrays), average._latest.dtypes
+
+
+def state_of(average: "Average") -> dict[str, Any]:
+    """Copies of all that an average holds."""
+    backend = average._backend
+    count, weight = numbers(average)
+    there = backend.supports(weight.dtype.name)  # where the backend has no double precision the array is NumPy's
+    state: dict[str, Any] = {"count": count, "weight": backend.asarray(weight, weight.dtype.name) if there else weight}
+    for section, names, arrays, _ in sections(average):
+        pool = average._latest if section == SECTIONS[-1] else average._mean
+        if names:
+            copies = pool.spread([backend.copy(array) for array in arrays])
+            state[section] = dict(zip(names, copies, strict=True))
+    return state
+
+
+def numbers(average: "Average") -> tuple[int, np.ndarray]:
+    """The count, and the weight in the precision in which it accumulates: double on the host, single on a device."""
+    at = average._clock
+    known = at.known(average._backend)
+    return known.count, np.asarray(known.weight, "float64" if isinstance(at.count, int) else "float32")
+
+
+def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None:
+    """Make an average hold what a state says; `where` opens the errors."""
+    if not isinstance(state, Mapping):
+        raise CheckpointMismatch(f"{where}it is a dict as state_dict() gives, got {shown(state)}.")
+    if unknown := sorted(map(repr, set(state) - {"count", "weight", *SECTIONS})):
+        raise CheckpointMismatch(f"{where}it has the entries {', '.join(unknown)}, which no average has.")
+    if state.get("compensation") and not average._mean.rests:
+        raise CheckpointMismatch(f'{where}it was held with rounding="compensated", and this average is not.')
+    clock = _clock(average, state, where)
+    found: list[list[Any]] = []
+    for section, names, arrays, dtypes in sections(average):
+        given = state.get(section, {})
+        _check_names(where, section, names, given)
+        found.append(
+            [
+                _array(average, f"{where}{section}/{name}", given[name], array, dtype)
+                for name, array, dtype in zip(names, arrays, dtypes, strict=True)
+            ]
+        )
+    average._mean.load(found[:-1])
+    average._latest.load(found[-1:])
+    average._clock, average._pending = clock, None
+
+
+def _clock(average: "Average", state: Mapping[str, Any], where: str) -> Clock:
+    count, weight = (_number(average, state, name, where) for name in ("count", "weight"))
+    if not (0 <= count <= int_max("int32") and count == int(count) and 0 <= weight < math.inf):
+        raise CheckpointMismatch(f"{where}count and weight are not those of an average: {count!r}, {weight!r}.")
+    held = [*average._mean.arrays, *average._latest.arrays]
+    if dtype_name(getattr(state["weight"], "dtype", "")) != "float32" or not held:
+        return Clock(int(count), float(weight))
+    backend, device = average._backend, average._backend.device_of(held[0])  # it was a device that counted
+    return Clock(backend.as_input(int(count), "int32", device), backend.as_input(float(weight), "float32", device))
+
+
+def _number(average: "Average", state: Mapping[str, Any], name: str, where: str) -> Any:
+    """A real number of a state, which may be in an array."""
+    if name not in state:
+        raise CheckpointMismatch(f"{where}it lacks the number {name!r}.")
+    value = state[name]
+    if hasattr(value, "dtype"):
+        value = _on_host(average, f"{where}{name}", value)
+        value = value.item() if value.shape == () else value
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise CheckpointMismatch(f"{where}{name} is a number, got {shown(state[name])}.")
+    return value
+
+
+def _check_names(where: str, section: str, names: list[str], given: Any) -> None:
+    if not isinstance(given, Mapping):
+        raise CheckpointMismatch(f"{where}{section} is a table of arrays by name, got {shown(given)}.")
+    missing, extra = sorted(set(names) - set(given)), sorted(map(str, set(given) - set(names)))
+    told = [f"there is no {', '.join(map(repr, missing[:5]))} in its {section}"] if missing else []
+    told += [f"{', '.join(map(repr, extra[:5]))} in its {section} is of no leaf"] if extra else []
+    if told:
+        raise CheckpointMismatch(f"{where}{' and '.join(told)}.")
+
+
+def _array(average: "Average", where: str, value: Any, held: Any, dtype: str) -> Any:
+    """An array of a state, of whichever backend, as one of the average's."""
+    backend = average._backend
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        raise CheckpointMismatch(f"{where} is no array, got {shown(value)}.")
+    here = backend.local(value) if backend.owns(value) else value
+    if tuple(here.shape) != tuple(held.shape):
+        raise CheckpointMismatch(f"{where} has the shape {tuple(here.shape)} there, and {tuple(held.shape)} here.")
+    if dtype_name(value.dtype) != dtype:
+        raise CheckpointMismatch(f"{where} has the dtype {dtype_name(value.dtype)} there, and {dtype} here.")
+    if not backend.owns(value) or backend.is_traced(value):
+        here = _on_host(average, where, value)
+    elif here.dtype == held.dtype and backend.device_of(here) == backend.device_of(held) is not None:
+        return here  # loading copies it
+    try:
+        return backend.beside(here, held)
+    except (TypeError, ValueError, RuntimeError) as cause:  # on a device without values, say
+        raise CheckpointMismatch(f"{where} cannot be brought to the arrays of the average: {cause}.") from cause
+
+
+def _on_host(average: "Average", where: str, value: Any) -> np.ndarray:
+    """An array of any backend, as NumPy's."""
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    backend = average._backend
+    try:
+        backend = backend if backend.owns(value) else get_backend(namespace_of(value))
+        traced = backend.is_traced(value)
+        if not traced:
+            return backend.to_numpy(value)
+    except (MultischedError, TypeError, ValueError, RuntimeError) as cause:
+        raise CheckpointMismatch(f"{where} is no array with values, got {shown(value)}.") from cause
+    raise CheckpointMismatch(f"{where} is being traced by a compiler, got {shown(value)}.")
