@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers_adapters_trees import OF_TREES, OF_TREES_OF_FRAMEWORKS
 
 from multisched.runtime.registry import get_backend
 
@@ -205,6 +206,7 @@ DEFECTS = {  # what is wrong: (the check that notices, members of the adapter)
     "an average that stands still": ("declared_averages_run", {"overwrite": overwrite_nothing}),
     "outputs overwritten": ("updates_are_simultaneous", {"compile": compile_into_one_buffer}),
     "floats for all": ("pure_rules_run", {"asarray": floats}),
+    **OF_TREES,
 }
 
 OF_FRAMEWORKS = {  # likewise, of the adapters that can have the defect
@@ -226,6 +228,7 @@ OF_FRAMEWORKS = {  # likewise, of the adapters that can have the defect
         {"owns": lambda self, value: isinstance(value, sys.modules["jax"].Array) and not self.is_traced(value)},
     ),
     "tracers taken for arrays": ("jax", "tracers_are_known", {"is_traced": lambda self, value: False}),
+    **OF_TREES_OF_FRAMEWORKS,
 }
 
 

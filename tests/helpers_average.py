@@ -1,4 +1,4 @@
-"""What the tests of `ms.Average` compare with: weighted sums of all values in double precision, and the bits of trees."""
+"""What the tests of `ms.Average` compare with: weighted sums of all values in double precision, and bits."""
 
 import numpy as np
 from helpers import make, to_numpy
@@ -7,7 +7,7 @@ from helpers_laws import shares_memory
 import multisched as ms
 
 
-# --- the weight of each of `count` values, as the rules' formulas state it -----------------------------------------------
+# --- the weight of each of `count` values, as the rules' formulas state it -------------------------------------------
 def _ema(decays):
     """The first value, faded by all decays after it; each later one enters with the rest."""
     entering = [1.0] + [1 - decay for decay in decays[1:]]
@@ -28,13 +28,11 @@ def _power(gamma):
 
 def _paced(weights, start, every):
     def of_all(count):
-        result = [0.0] * count
-        seen = range(start, count, every)
         if count <= start:
-            result[-1] = 1.0
-        for j, weight in zip(seen, weights(len(seen)), strict=True):
-            result[j] = weight
-        return result
+            return [0.0] * (count - 1) + [1.0]
+        seen = range(start, count, every)
+        entering = dict(zip(seen, weights(len(seen)), strict=True))
+        return [entering.get(j, 0.0) for j in range(count)]
 
     return of_all
 
@@ -116,7 +114,7 @@ def hosts(backend, count, seed=0):
 def nested(leaves, **others):
     """A tree of these leaves, given by their names: dicts, a list, a tuple, None, and what is no array."""
     leaves = dict(leaves)
-    first = (leaves.pop("layers.0.0"), leaves.pop("layers.0.1"))
+    first = tuple(leaves.pop(name, None) for name in ("layers.0.0", "layers.0.1"))
     second = {"bias": leaves.pop("layers.1.bias"), "weight": leaves.pop("layers.1.weight")}
     return {"layers": [first, second], "nothing": None, **leaves, **others}
 

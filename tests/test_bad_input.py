@@ -20,7 +20,7 @@ ROWS = RULES | DECLARED | AVERAGES
 ELSEWHERE = {
     "MultischedError": "the root, never raised itself",
     "SymbolicUseError": "the family of TensorTruthError, TensorConversionError and TensorIterationError",
-    "CheckpointError": "the family of CheckpointCorrupt and CheckpointMismatch, and for distributed arrays, tested there",
+    "CheckpointError": "the family of CheckpointCorrupt and CheckpointMismatch; distributed arrays have a test",
     "BackendNotInstalled": "needs a registered backend that is missing, which a test of its own makes up",
     "TracedInputError": "needs a compiler, in a test of its own",
 }

@@ -119,6 +119,9 @@ class ArrayApiBackend:
     def addresses(self, leaves: list[Any]) -> list[Any] | None:
         return None
 
+    def placed(self, array: Any) -> Any:
+        return self.device_of(array)
+
     def pack_key(self, array: Any) -> Hashable | None:
         return dtype_name(array.dtype), str(self.device_of(array))
 
@@ -129,7 +132,8 @@ class ArrayApiBackend:
         return part
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        return blended(self.xp, old, new, share, where)
+        with np.errstate(all="ignore"):  # of namespaces on NumPy: infinite values are the model's business
+            return blended(self.xp, old, new, share, where)
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
         return blended_by(self.xp, step, old, new, scalars)
@@ -162,7 +166,7 @@ class HostStage:
     def moved(self, scalar: Any) -> Any:
         if not self._backend.owns(scalar):
             return scalar
-        return self._backend.as_input(scalar, dtype_name(scalar.dtype), self._device)
+        return self._backend.asarray(scalar, dtype_name(scalar.dtype), self._device)
 
 
 def blended(xp: Any, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
@@ -196,7 +200,8 @@ def _blended(xp: Any, old: Any, runs: list[list[Any]], share: Any, where: Any) -
         moved = old + share * (value - old)
     else:
         real = {"complex64": xp.float32, "complex128": xp.float64}.get(dtype_name(old.dtype), old.dtype)
-        moved = xp.where(share == 1, value, old + xp.astype(share, real) * (value - old))
+        moved = xp.where(share == 0, old, old + xp.astype(share, real) * (value - old))
+        moved = xp.where(share == 1, value, moved)
     return moved if where is None else xp.where(where, moved, old)
 
 

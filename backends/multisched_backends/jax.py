@@ -13,6 +13,9 @@ from multisched.runtime.protocol import Container, Parts, Step
 from multisched_backends import jax_sharding
 from multisched_backends.array_api import ArrayApiBackend, blended
 
+_PLAIN = (list, tuple, dict, type(None))
+"""Containers of Python, which are not JAX's own."""
+
 
 class JaxBackend(ArrayApiBackend):
     """Arrays are immutable: a variable's array is only ever held by its cell, since a call consumes it."""
@@ -50,7 +53,8 @@ class JaxBackend(ArrayApiBackend):
 
     def device_of(self, array: Any) -> Any:
         """The sharding of an array that each of its devices has whole, which is one for arrays of any shape."""
-        return array.sharding if array.sharding.is_fully_replicated else None
+        sharding = getattr(array, "sharding", None)  # NumPy's, which programs take as they are, have none
+        return sharding if sharding is not None and sharding.is_fully_replicated else None
 
     def owns(self, value: object) -> bool:
         return isinstance(value, jax.Array)
@@ -82,7 +86,7 @@ class JaxBackend(ArrayApiBackend):
 
     # --- averages of whole models
     def container(self, node: Any) -> Container | None:
-        return None if jax.tree_util.all_leaves([node]) else TreeLeaves(node)
+        return None if type(node) in _PLAIN or jax.tree_util.all_leaves([node]) else TreeLeaves(node)
 
     def signature(self, leaves: list[Any]) -> Any:
         shardings = [leaf.sharding for leaf in leaves]
@@ -92,20 +96,17 @@ class JaxBackend(ArrayApiBackend):
     def placed(self, array: Any) -> Any:
         return jax_sharding.placed(array)
 
-    def together(self, arrays: list[Any]) -> bool:
-        return len({jax_sharding.place(array) for array in arrays}) <= 1
-
     def pack_key(self, array: Any) -> Hashable | None:
         return (array.dtype, array.sharding) if len(array.sharding.device_set) == 1 else None
 
     def beside(self, value: Any, like: Any) -> Any:
-        return jax.device_put(np.asarray(value) if not self.owns(value) else value, like.sharding)
+        return jax.device_put(value.astype(like.dtype), like.sharding)
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        return jax_sharding.by_place(_blend, old, new, share, where)
+        return jax_sharding.by_place(_blend, old, list(new), share, where)
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
-        return jax_sharding.by_place(partial(_blend_by, step), old, new, *scalars)
+        return jax_sharding.by_place(partial(_blend_by, step), old, list(new), *scalars)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -122,7 +123,8 @@ class TreeLeaves:
     """The leaves of what is registered with JAX as a tree, and with nobody else: an Equinox or a Flax module."""
 
     def __init__(self, node: Any):
-        paths, self._structure = jax.tree_util.tree_flatten_with_path(node)
+        paths, structure = jax.tree_util.tree_flatten_with_path(node)
+        self._structure: Any = structure
         self.names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths)
 
     def read(self, node: Any) -> list[Any] | None:

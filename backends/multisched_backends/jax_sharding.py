@@ -17,7 +17,7 @@ def placed(array: Any) -> Any:
     if not isinstance(sharding, NamedSharding):
         return sharding
     spec = (*sharding.spec, *[None] * array.ndim)[: array.ndim]
-    return sharding.update(spec=PartitionSpec(*spec))
+    return sharding.update(spec=PartitionSpec(*spec))  # type: ignore[no-untyped-call]
 
 
 def place(array: Any) -> Hashable:
@@ -35,7 +35,7 @@ def by_place(run: Callable[..., list[Any]], old: list[Any], new: list[Any], *sca
     for i, array in enumerate(old if len(one) > 1 else old[:1]):
         numbers.setdefault(place(_first(array)), []).append(i)
     if len(numbers) <= 1:
-        return run(old, new, *_moved(scalars, old))
+        return run(old, list(new), *_moved(scalars, old))
     result: list[Any] = [None] * len(old)
     for those in numbers.values():
         here = [old[i] for i in those]
@@ -54,7 +54,7 @@ def _moved(scalars: tuple[Any, ...], old: list[Any]) -> list[Any]:
         return list(scalars)
     there = _first(old[0]).sharding
     if isinstance(there, NamedSharding):
-        there = there.update(spec=PartitionSpec())
+        there = there.update(spec=PartitionSpec())  # type: ignore[no-untyped-call]
     elif len(there.device_set) > 1:
         return list(scalars)
     return [jax.device_put(scalar, there) if isinstance(scalar, jax.Array) else scalar for scalar in scalars]

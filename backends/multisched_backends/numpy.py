@@ -54,11 +54,14 @@ class NumpyBackend(ArrayApiBackend):
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array[...] = new
 
+    def addresses(self, leaves: list[Any]) -> Any:
+        return self.signature(leaves)  # an array stays where it is
+
     def signature(self, leaves: list[Any]) -> Any:
         return [leaf.shape for leaf in leaves], [leaf.dtype for leaf in leaves]
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        if where is None or where:
+        if (where is None or where) and (share is None or share != 0):
             numpy_blend.blend(old, new, None if share is None else float(share))
         return old
 

@@ -99,7 +99,11 @@ class TorchBackend(ArrayApiBackend):
         return torch_trees.ModuleLeaves(node) if isinstance(node, torch.nn.Module) else None
 
     def signature(self, leaves: list[Any]) -> Any:
-        return [x.shape for x in leaves], [x.dtype for x in leaves], [x.device for x in leaves]
+        each = [x.shape for x in leaves], [x.dtype for x in leaves], [x.device for x in leaves]
+        return (*each, torch_trees.layouts(leaves))
+
+    def placed(self, array: Any) -> Any:
+        return torch_trees.placed(array)
 
     def addresses(self, leaves: list[Any]) -> list[Any] | None:
         return torch_trees.addresses(leaves)

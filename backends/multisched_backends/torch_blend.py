@@ -3,14 +3,16 @@
 import threading
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
+import numpy as np
 import torch
 
 from multisched.runtime.protocol import Parts, Step
-from multisched_backends import torch_triton
+from multisched_backends import host, torch_triton
 from multisched_backends.array_api import wrapped
+from multisched_backends.torch_trees import local
 
 CHUNK = 256 * 1024
 """Elements that are cast at a time, where dtypes differ: on a CPU, what its cache holds."""
@@ -25,6 +27,11 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
     if where is None and isinstance(share, float) and share != 1 and torch_triton.blended(old, new, share):
         return
     alike: tuple[list[Any], list[Any]] = ([], [])
+    tables = None
+    if where is None and isinstance(share, float) and share != 1 and old[0].device.type == "cpu":
+        tables = _host_tables(old, new)
+        for table in tables or ():
+            table.blend(share)
     for target, runs in zip(old, new, strict=True):
         if len(runs) == 1 and len(runs[0]) == 1:
             value = runs[0][0]
@@ -35,8 +42,10 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
                 _chunked(target, value, share, where)
         elif share is None and where is None:
             _gather(target, runs)
+        elif tables is not None and target.dtype in _ON_HOST:
+            continue
         else:
-            value = _scratch(runs[0][0].dtype, target.device, target.numel(), "values")
+            value = _scratch(target.dtype, target.device, target.numel(), "values")
             _gather(value, runs)
             _chunked(target, value, share, where)
     if alike[0]:
@@ -46,6 +55,39 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
             torch._foreach_lerp_(*alike, share)
 
 
+_ON_HOST: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+
+
+def _host_tables(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[host.Table] | None:
+    """Tables of all packs, for the compiled loop of the extra `fast`; None if there is none, or one is not for it.
+
+    They are made when leaves come again, where they were.
+    """
+    memo = getattr(new, "memo", {})
+    memo["calls"] = memo.get("calls", 0) + 1
+    if memo["calls"] == 2 and host.compiled():
+        memo["tables"] = _tables(old, new)
+    found: list[host.Table] | None = memo.get("tables")
+    return found
+
+
+def _tables(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[host.Table] | None:
+    rows: dict[torch.dtype, list[tuple[int, int, int]]] = {}
+    for target, runs in zip(old, new, strict=True):
+        if len(runs) == 1 and len(runs[0]) == 1:
+            continue  # torch's own is as fast for a large one
+        if target.dtype not in _ON_HOST:
+            continue
+        at = target.data_ptr()
+        for run in runs:
+            for leaf in run:
+                if leaf.dtype != target.dtype or not leaf.is_contiguous() or leaf.device.type != "cpu":
+                    return None
+                rows.setdefault(target.dtype, []).append((at, leaf.data_ptr(), leaf.numel()))
+                at += leaf.numel() * leaf.element_size()
+    return [host.Table(_ON_HOST[dtype], found) for dtype, found in rows.items()]
+
+
 def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> None:
     """`step` on each tuple of tensors, chunk by chunk, in place."""
     start = 0
@@ -53,24 +95,23 @@ def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: 
         flat = [part.reshape(-1) for part in parts]  # views, but of strided ones, which are copied back
         chunk = _chunk(flat[0])
         if len(runs) == 1 and len(runs[0]) == 1:
-            value = runs[0][0].reshape(-1)
+            value = local(runs[0][0]).reshape(-1)
         else:
-            value = _scratch(runs[0][0].dtype, flat[0].device, flat[0].numel(), "values")
+            value = _scratch(_common_dtype(runs), flat[0].device, flat[0].numel(), "values")
             _gather(value, runs)
         value = value.detach()
-        if _fused(step, tuple(flat), value, wrapped(start), scalars):
-            start += value.numel()
-            continue
-        for at in range(0, value.numel(), chunk):
-            block = [part[at : at + chunk] for part in flat]
-            index = torch.arange(len(block[0]), dtype=torch.int32, device=value.device) + wrapped(start + at)
-            moved = step(tuple(block), value[at : at + chunk], index, *scalars)
-            for part, result in zip(block, moved, strict=True):
-                part.copy_(result)
+        if not _fused(step, tuple(flat), value, wrapped(start), scalars):
+            for at in range(0, value.numel(), chunk):
+                block = [part[at : at + chunk] for part in flat]
+                index = torch.arange(len(block[0]), dtype=torch.int32, device=value.device) + wrapped(start + at)
+                moved = step(tuple(block), value[at : at + chunk], index, *scalars)
+                for part, result in zip(block, moved, strict=True):
+                    part.copy_(result)
         for part, copied in zip(parts, flat, strict=True):
             if not part.is_contiguous():
                 part.copy_(copied.view(part.shape))
-        start += value.numel()
+        # All elements of a distributed tensor count, so that what follows has the same positions on each process.
+        start += sum(leaf.numel() for run in runs for leaf in run)
 
 
 def _fused(step: Step, parts: Parts, value: torch.Tensor, start: int, scalars: Any) -> bool:
@@ -105,6 +146,11 @@ def _on(device: torch.device) -> Callable[[Any], Any]:
     return lambda x: torch.full((), x, dtype=dtypes[type(x)], device=device) if type(x) in dtypes else x
 
 
+def _common_dtype(runs: list[list[torch.Tensor]]) -> torch.dtype:
+    """One that holds what each leaf holds: they may have been cast one by one."""
+    return reduce(torch.promote_types, {leaf.dtype for run in runs for leaf in run})
+
+
 def _gather(target: torch.Tensor, runs: list[list[torch.Tensor]]) -> None:
     """The leaves of all runs, one after another in a flat tensor."""
     single: tuple[list[Any], list[Any]] = ([], [])
@@ -127,13 +173,13 @@ def _chunked(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> No
     if new.numel() <= _chunk(old):
         _blend_one(old, new, share, where)
         return
-    flat = _flattened(old, new)
-    if flat is None:
-        for o, n in zip(old, new, strict=True):
-            _chunked(o, n, share, where)
-        return
-    for o, n in zip(flat[0].split(_chunk(old)), flat[1].split(_chunk(old)), strict=True):
-        _blend_one(o, n, share, where)
+    old, new = _flattened(old, new) or (old, new)
+    rows = max(1, _chunk(old) * len(old) // old.numel())
+    for at in range(0, len(old), rows):
+        if rows == 1 and old.ndim > 1:
+            _chunked(old[at], new[at], share, where)
+        else:
+            _blend_one(old[at : at + rows], new[at : at + rows], share, where)
 
 
 def _chunk(tensor: torch.Tensor) -> int:
@@ -144,25 +190,42 @@ def _flattened(old: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, torc
     """Both in the order of memory, if it is the same and without gaps."""
     if old.is_contiguous() and new.is_contiguous():
         return old.view(-1), new.view(-1)
-    if old.stride() != new.stride() or not torch._prims_common.is_non_overlapping_and_dense(new):
+    if old.stride() != new.stride() or not _dense(new):
         return None
     return old.as_strided((old.numel(),), (1,)), new.as_strided((new.numel(),), (1,))
 
 
+def _dense(tensor: torch.Tensor) -> bool:
+    """Whether the elements fill their memory, in whatever order of the dimensions."""
+    expected = 1
+    for size, stride in sorted(zip(tensor.shape, tensor.stride(), strict=True), key=lambda pair: pair[::-1]):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
 def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> None:
+    if isinstance(share, float) and share == 1:
+        share = None
     if share is None and where is None:
         old.copy_(new)
         return
     if new.dtype != old.dtype:
         new = _cast(new, old)
     if isinstance(share, torch.Tensor):
-        share = share.to(device=old.device, dtype=old.real.dtype if old.is_complex() else old.dtype)
-        share = share.to(old.dtype)  # lerp wants one dtype
-    if where is None:
+        share = share.to(old.device)
+        moved = torch.lerp(old, new, share.to(old.dtype))  # it wants one dtype
+        moved = torch.where(share == 1, new, torch.where(share == 0, old, moved))
+    elif where is None:
         old.lerp_(new, share)
         return
-    moved = new if share is None else torch.lerp(old, new, share)
-    torch.where(where.to(old.device), moved, old, out=old)
+    else:
+        moved = new if share is None else torch.lerp(old, new, share)
+    if where is None:
+        old.copy_(moved)
+    else:
+        torch.where(where.to(old.device), moved, old, out=old)
 
 
 def _cast(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

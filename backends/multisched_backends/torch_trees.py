@@ -24,27 +24,33 @@ class ModuleLeaves:
         self._slots: list[tuple[dict[str, Any], str]] = []
         self._empty: list[tuple[dict[str, Any], str]] = []
         self._gathering: list[Any] = []
+        self._ties: list[tuple[dict[str, Any], str, int]] = []
         names: list[str] = []
-        seen: set[int] = set()
+        seen: dict[int, int] = {}
         for path, submodule in _modules(module):
             if _is_gathering(submodule):
                 self._gathering.append(submodule)
-                submodule.reshard()
+                submodule.reshard()  # type: ignore[operator]
             self._tables += [submodule._modules, submodule._parameters, submodule._buffers]
             for table in self._tables[-2:]:
                 for name, tensor in table.items():
                     if tensor is None:
                         self._empty.append((table, name))
-                    elif id(tensor) not in seen:
-                        seen.add(id(tensor))
+                    elif id(tensor) in seen:
+                        self._ties.append((table, name, seen[id(tensor)]))
+                    else:
+                        seen[id(tensor)] = len(names)
                         names.append(".".join(filter(None, (path, name))))
                         self._slots.append((table, name))
                         _check(names[-1], tensor)
         self._sizes = list(map(len, self._tables))
+        self._children = [list(table.values()) for table in self._tables[::3]]
         self.names = tuple(names)
 
     def read(self, node: Any) -> list[Any] | None:
         if node is not self._module or list(map(len, self._tables)) != self._sizes:
+            return None
+        if [list(table.values()) for table in self._tables[::3]] != self._children:  # a module equals only itself
             return None
         for submodule in self._gathering:
             submodule.reshard()
@@ -54,10 +60,12 @@ class ModuleLeaves:
             leaves = [table[name] for table, name in self._slots]
         except KeyError:
             return None
-        return None if type(None) in set(map(type, leaves)) else leaves
+        if type(None) in set(map(type, leaves)) or any(t.get(name) is not leaves[i] for t, name, i in self._ties):
+            return None
+        return leaves
 
     def rebuild(self, leaves: list[Any]) -> dict[str, Any]:
-        return dict(zip(self.names, leaves, strict=True))
+        return {name: leaf for name, leaf in zip(self.names, leaves, strict=True) if leaf is not None}
 
 
 def _filled(table: dict[str, Any]) -> int:
@@ -104,7 +112,8 @@ def is_distributed(tensor: Any) -> bool:
 
 
 def local(tensor: Any) -> torch.Tensor:
-    return tensor.to_local() if is_distributed(tensor) else tensor
+    part: torch.Tensor = tensor.to_local() if is_distributed(tensor) else tensor
+    return part
 
 
 def _is_gathering(module: Any) -> bool:
@@ -131,10 +140,13 @@ def spread(part: torch.Tensor, like: Any) -> Any:
     )
 
 
-def addresses(leaves: list[Any]) -> list[int] | None:
-    """Where the data of tensors lie. Modules that move or are cast keep their tensors and exchange the data."""
+def addresses(leaves: list[Any]) -> list[Any] | None:
+    """Where the data of tensors lie, and in which shape.
+
+    Modules that move, are cast or are pruned keep their tensors and exchange the data.
+    """
     try:
-        return list(map(torch.Tensor.data_ptr, leaves))
+        return [*map(torch.Tensor.data_ptr, leaves), *[leaf.shape for leaf in leaves]]
     except (TypeError, RuntimeError):  # no tensor, or one without a place of its own, as distributed ones
         return None
 

@@ -1,6 +1,5 @@
 """All tensors on a GPU in one launch: torch's own functions take some dozens, and two passes where dtypes differ."""
 
-from collections import OrderedDict
 from functools import cache
 from typing import Any
 
@@ -12,9 +11,6 @@ _BLOCK = 4096
 _ALIGNED = 16
 """Bytes that are read at once, from addresses that are multiples of them."""
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-
-Run = tuple[int, int, tuple[int, ...]]
-"""Leaves of one size: where the first average begins, how many elements each has, and where the values begin."""
 
 
 @cache
@@ -53,46 +49,36 @@ def kernel() -> Any:
 
 def blended(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]], share: float) -> bool:
     """Blend all leaves, if each of them is one that the kernel can; else do nothing, and say so."""
-    device = old[0].device
-    if device.type != "cuda" or kernel() is None:
+    if old[0].device.type != "cuda" or kernel() is None:
         return False
-    jobs: dict[tuple[torch.dtype, torch.dtype], list[Run]] = {}
-    for target, runs in zip(old, new, strict=True):
-        at, width = target.data_ptr(), target.element_size()
-        if target.dtype not in _DTYPES or target.device != device or not target.is_contiguous():
-            return False
-        for run in runs:
-            dtype, size = run[0].dtype, run[0].numel()
-            if (
-                dtype not in _DTYPES
-                or not all(map(torch.Tensor.is_contiguous, run))
-                or {x.dtype for x in run} != {dtype}
-            ):
-                return False
-            jobs.setdefault((target.dtype, dtype), []).append((at, size, tuple(map(torch.Tensor.data_ptr, run))))
-            at += len(run) * size * width
-    with torch.cuda.device(device):
-        for dtypes, rows in jobs.items():
-            kernel()(_table(device, dtypes, tuple(rows)), share, *dtypes)
+    memo = getattr(new, "memo", {})
+    if "launches" not in memo:
+        memo["launches"] = _launches(old, new)
+    if memo["launches"] is None:
+        return False
+    with torch.cuda.device(old[0].device):
+        for table, dtypes in memo["launches"]:
+            kernel()(table, share, *dtypes)
     return True
 
 
-_tables: OrderedDict[Any, torch.Tensor] = OrderedDict()
-_KEPT = 16
+Launch = tuple[torch.Tensor, tuple[torch.dtype, torch.dtype]]
 
 
-def _table(device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], runs: tuple[Run, ...]) -> torch.Tensor:
-    """The blocks of all leaves, on the device; kept, since a model stays where it is."""
-    key = device, dtypes, runs
-    found = _tables.get(key)
-    if found is None:
-        widths = [dtype.itemsize for dtype in dtypes]
-        rows = [(at + i * size * widths[0], leaf, size) for at, size, leaves in runs for i, leaf in enumerate(leaves)]
-        blocks = np.concatenate([_blocks(*row, *widths) for row in rows])
-        found = _tables[key] = torch.from_numpy(blocks).to(device)
-        while len(_tables) > _KEPT:
-            _tables.popitem(last=False)
-    return found
+def _launches(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[Launch] | None:
+    """A table of blocks for each pair of dtypes, on the device; None if there is a leaf that the kernel cannot do."""
+    rows: dict[tuple[torch.dtype, torch.dtype], list[np.ndarray]] = {}
+    for target, runs in zip(old, new, strict=True):
+        at, width = target.data_ptr(), target.element_size()
+        if target.dtype not in _DTYPES or target.device != old[0].device or not target.is_contiguous():
+            return None
+        for leaf in (leaf for run in runs for leaf in run):
+            if leaf.dtype not in _DTYPES or not leaf.is_contiguous():
+                return None
+            blocks = _blocks(at, leaf.data_ptr(), leaf.numel(), width, leaf.element_size())
+            rows.setdefault((target.dtype, leaf.dtype), []).append(blocks)
+            at += leaf.numel() * width
+    return [(torch.from_numpy(np.concatenate(found)).to(old[0].device), pair) for pair, found in rows.items()]
 
 
 def _blocks(old: int, new: int, size: int, old_width: int, new_width: int) -> np.ndarray:

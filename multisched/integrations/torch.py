@@ -119,7 +119,9 @@ def _driver_class() -> Any:
             self._write()
 
         def _after_step(self, stepped: Any, *_: Any) -> None:
-            found_inf = getattr(stepped, "found_inf", None)  # of GradScaler, for fused optimizers, which skip by themselves
+            found_inf = getattr(
+                stepped, "found_inf", None
+            )  # of GradScaler, for fused optimizers, which skip by themselves
             if found_inf is None or not float(found_inf):
                 self._advance()
 

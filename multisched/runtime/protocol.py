@@ -8,7 +8,7 @@ adapter overrides what its framework does better.
 
 import itertools
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,6 +49,18 @@ class Cell:
     def __init__(self, array: Array, lock: StateLock):
         self.array = array
         self.lock = lock
+
+
+class Runs(list[list[list[Array]]]):
+    """The leaves of several arrays of state, as `Backend.blend` takes them: for each of these, runs of one shape.
+
+    What an adapter notes in `memo` it finds there as long as the leaves are the same arrays, of the same shapes and
+    dtypes, in the same places of the memory, and so are the arrays of state; else it is empty.
+    """
+
+    def __init__(self, runs: Iterable[list[list[Array]]], memo: dict[str, Any]):
+        super().__init__(runs)
+        self.memo = memo
 
 
 class Container(Protocol):
@@ -153,7 +165,10 @@ class Backend(Protocol):
         """Equal to that of other leaves only if those are of the same shapes, dtypes and devices; None if not quick."""
 
     def addresses(self, leaves: list[Any]) -> list[Any] | None:
-        """What changes when the same arrays get another shape, dtype or device; None to look at each of them."""
+        """What changes when the same arrays get another shape, dtype, device or place; None to look at each of them."""
+
+    def placed(self, array: Array) -> Hashable:
+        """On which device an array lies, or how it is laid out over several: equal for those that lie alike."""
 
     def pack_key(self, array: Array) -> Hashable | None:
         """Arrays of equal keys may lie in one buffer; None for one that must stay alone, as when it is sharded."""
@@ -170,21 +185,21 @@ class Backend(Protocol):
         Each array of `old` belongs to runs of leaves in `new`, the leaves of a run of one shape: to one leaf of its own
         shape, or, being flat, to all of them one after another. `share` is a float or a floating scalar array, 1 where
         the value is to be copied; None copies arrays of any dtype. Where `where`, a boolean scalar array, is false,
-        all stays as it is. Leaves may be of other dtypes of the kind.
+        all stays as it is. Leaves may be of other dtypes of the kind. `new` may be a `Runs`, with a memo.
         """
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Array]]], *scalars: Any) -> list[Parts]:
         """`step(parts, value, index, *scalars)` for each tuple of arrays, as `blend` does: in place, block by block.
 
-        `step` is a pure function of the array API, and hashable. `parts` are flat, `value` is what the leaves hold, and
-        `index` counts the elements of all arrays, an int32 array that wraps.
+        `step` is a pure function of the array API, and hashable. `parts` are of one shape, `value` is what the leaves
+        hold, and `index` counts the elements of all arrays, an int32 array that wraps.
         """
 
     def beside(self, value: Any, like: Array) -> Array:
         """An array of the backend or of NumPy, in the dtype of `like` and where `like` is."""
 
     def stage(self) -> Stage:
-        """What brings arrays to the host."""
+        """What brings arrays to the host; raises `DeviceError` where there is no device "cpu"."""
 
     def write(self, target: Array, value: Array) -> None:
         """Overwrite an array of the user's in place, out of sight of autograd; a `TypeError` where none can be."""

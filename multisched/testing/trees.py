@@ -48,7 +48,7 @@ def signature_tells_leaves_apart(backend: Backend) -> None:
 
 @clause("Backend.addresses")
 def addresses_tell_arrays_apart(backend: Backend) -> None:
-    """The same for the same arrays, and others for other arrays; or None."""
+    """The same for the same arrays, and others for other arrays or for data of another shape in them; or None."""
     leaves, others = _leaves(backend), _leaves(backend, "int32")
     found = backend.addresses(leaves)
     if found is None:
@@ -57,6 +57,18 @@ def addresses_tell_arrays_apart(backend: Backend) -> None:
     for i, other in enumerate(others):
         exchanged = [*leaves[:i], other, *leaves[i + 1 :]]
         require(bool(found != backend.addresses(exchanged)), f"another array {i}", "other addresses", "the same")
+    if hasattr(leaves[0], "requires_grad_"):  # the data of these arrays can be exchanged
+        leaves[0].data = leaves[0].data[:1]
+        told = "an array whose data is now the first row of what it was"
+        require(bool(found != backend.addresses(leaves)), told, "other addresses", "the same")
+
+
+@clause("Backend.placed")
+def placed_is_that_of_like_arrays(backend: Backend) -> None:
+    """Hashable, and equal for arrays that lie alike, of whatever shape and dtype."""
+    arrays = [*_leaves(backend), backend.asarray(sample("int32"), "int32")]
+    places = [backend.placed(array) for array in arrays]
+    require(len(set(places)) == 1, f"float32 arrays of shapes {_SHAPES}, and one of int32", "one place", places)
 
 
 @clause("Backend.pack_key")
@@ -206,6 +218,7 @@ CHECKS = (
     arrays_are_no_containers,
     signature_tells_leaves_apart,
     addresses_tell_arrays_apart,
+    placed_is_that_of_like_arrays,
     pack_key_is_that_of_like_arrays,
     what_is_not_distributed_is_local,
     beside_is_in_the_dtype_of_its_like,

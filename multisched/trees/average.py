@@ -1,27 +1,23 @@
 """Averages of whole models."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from multisched.arrays import Array
 from multisched.averages.mean import Mean
-from multisched.averages.statistic import checked_mask
-from multisched.errors import (
-    AverageError,
-    SwapError,
-)
+from multisched.errors import AverageError, SwapError
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
-from multisched.trees.held import backend_of, checked_rule, held_dtype, rounding_of, stage_of
+from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
 from multisched.trees.leaf import Seen, described
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
 from multisched.trees.rounding import Rounding, update_key
 from multisched.trees.state import load_state, state_of
 from multisched.trees.structure import Structure
+from multisched.trees.swap import swapped, targets, write
 
 methods: dict[str, Callable[..., Any]] = {}
 """What `integrations` give an average."""
@@ -90,7 +86,7 @@ class Average:
     ...     weights["steps"] += 1
     ...     avg.update()
     >>> avg.value
-    {'steps': array(3), 'w': array([2.25, 2.25], dtype=float32)}
+    {'w': array([2.25, 2.25], dtype=float32), 'steps': array(3)}
     """
 
     def __init__(
@@ -116,7 +112,7 @@ class Average:
         self._averaged = self._where(AVERAGE)
         self._copied = [i for i in self._where(COPY) if self._leaves[i].shape is not None]
         self._kept = [i for i in self._where(COPY) if self._leaves[i].shape is None]
-        self._seed = seed
+        self._seed = checked_seed(seed)
         self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
         self._clock = Clock()
         self._bound: Any = tree
@@ -132,12 +128,18 @@ class Average:
         self._mean = Pool(self._backend, self._of(self._averaged, leaves), held, device, rounding)
         latest = [self._leaves[i].dtype for i in self._copied]
         self._latest = Pool(self._backend, self._of(self._copied, leaves), latest, device)
+        wide = not {"float64", "complex128"}.isdisjoint(self._mean.dtypes)
+        self._precision = "float64" if wide else "float32"
         self._objects = {i: leaves[i] for i in self._kept}
         self._pending: tuple[Any, ...] | None = None
         if self._stage is not None and (self._mean.distributed or self._latest.distributed):
             raise AverageError("An average of distributed arrays lies where they do: it cannot be offloaded.")
         if rounding is not None:
-            self._mean.blend(self._of(self._averaged, leaves), 1.0, None, update_key(self._seed, -1))
+            averaged = self._of(self._averaged, leaves)
+            if self._stage is not None:
+                self._stage.put(averaged)
+                averaged = self._stage.take()
+            self._mean.blend(averaged, 1.0, None, update_key(self._seed, -1))
 
     @staticmethod
     def _of(numbers: list[int], leaves: list[Any]) -> list[Any]:
@@ -169,14 +171,14 @@ class Average:
         Raises `TreeMismatch` for a leaf that is missing, extra, or of another shape, kind of dtype or device, by its
         name; `SwapError` while swapped; `MaskError`. Then nothing was updated.
         """
-        where = None if where is None else checked_mask(where)
+        where = None if where is None else mask_of(self._backend, where)
         with self._lock:
             self._refuse_swapped("update it")
             leaves = self._read(tree)
             if where is False:
                 return
             where = None if where is True else where
-            share, clock = self._clock.next(self.rule, self._backend, where)
+            share, clock = self._clock.next(self.rule, self._backend, where, self._precision)
             key = update_key(self._seed, self._clock.count)
             if where is None:
                 self._objects = {i: leaves[i] for i in self._kept}
@@ -198,16 +200,21 @@ class Average:
         if self._pending is not None and self._stage is not None:
             arrived = iter(self._stage.take())
             leaves = dict(zip(self._averaged + self._copied, arrived, strict=True))
+            self._mean.forget()
+            self._latest.forget()
             self._blend(leaves, *map(self._stage.moved, self._pending))  # type: ignore[arg-type]
             self._pending = None
 
     def _read(self, tree: Any) -> list[Any]:
         """The leaves of the model now, checked."""
-        if tree is None:
-            tree = self._model("update")
-        elif tree is not self._bound and not self._is_module():
+        tree = self._model("update") if tree is None else tree
+        leaves = self._seen.checked(self._structure.leaves(tree), bound=tree is self._bound)
+        if tree is not self._bound and not self._is_module():
             self._bound = None  # the model is functional: what it was at first is not kept alive
-        return self._seen.checked(self._structure.leaves(tree), kept=tree is self._bound and self._is_module())
+        if not self._seen.again:
+            self._mean.forget()
+            self._latest.forget()
+        return leaves
 
     # --- reading
     @property
@@ -269,45 +276,17 @@ class Average:
         """
         with self._lock:
             self._refuse_swapped("copy it")
-            self._write(self._targets(self._model("copy to") if tree is None else tree))
+            leaves = self._structure.leaves(self._model("copy to") if tree is None else tree)
+            write(self, targets(self, self._seen.checked(leaves)))
 
-    @contextmanager
-    def swapped(self, tree: Any = None) -> Iterator[Any]:
+    def swapped(self, tree: Any = None) -> AbstractContextManager[Any]:
         """Inside the block the model holds the average; after it, its own weights again, bit by bit.
 
         It is written in place, so that compiled and wrapped models see it. Gives the model. Raises `SwapError` when
         nested, and for updating or saving inside of the block, when the model is not itself.
         """
-        with self._lock:
-            self._refuse_swapped("swap it again")
-            tree = self._model("swap into") if tree is None else tree
-            targets = self._targets(tree)
-            own = [(target, self._backend.copy(self._backend.stop_gradient(target))) for target, _ in targets]
-            self._swapped = True
-        try:
-            self._write(targets)
-            yield tree
-        finally:
-            with self._lock:
-                self._write(own)
-                self._swapped = False
-
-    def _targets(self, tree: Any) -> list[tuple[Array, Array]]:
-        """The arrays of a model, and the average for each, as parts that lie here."""
-        self._settle()
-        leaves = self._seen.checked(self._structure.leaves(tree))
-        pairs = [
-            *zip([leaves[i] for i in self._averaged], self._mean.views(), strict=True),
-            *zip([leaves[i] for i in self._copied], self._latest.views(), strict=True),
-        ]
-        return [(self._backend.local(target), value) for target, value in pairs]
-
-    def _write(self, pairs: list[tuple[Array, Array]]) -> None:
-        for target, value in pairs:
-            try:
-                self._backend.write(target, value)
-            except (TypeError, ValueError) as cause:
-                raise SwapError(f"The average cannot be written into the model: {cause} Use avg.value.") from cause
+        self._refuse_swapped("swap it again")
+        return swapped(self, self._model("swap into") if tree is None else tree)
 
     def _model(self, to: str) -> Any:
         if self._bound is None:

@@ -18,13 +18,13 @@ class Clock(NamedTuple):
     count: Any = 0
     weight: Any = 0.0
 
-    def next(self, rule: Mean, backend: Backend, where: Any) -> tuple[Any, "Clock"]:
-        """The share of the value of this update, and the clock after it."""
+    def next(self, rule: Mean, backend: Backend, where: Any, dtype: str = "float32") -> tuple[Any, "Clock"]:
+        """The share of the value of this update, and the clock after it; on a device, in a floating dtype."""
         if where is None and isinstance(self.count, int):
             share, weight = rule.share(self.count, self.weight)
             return float(share), Clock(min(self.count + 1, int_max("int32")), float(weight))
         device = backend.device_of(self.count if where is None else where)
-        count, weight = _scalar(backend, self.count, "int32", device), _scalar(backend, self.weight, "float32", device)
+        count, weight = _scalar(backend, self.count, "int32", device), _scalar(backend, self.weight, dtype, device)
         where = _scalar(backend, True, "bool", device) if where is None else where
         share, count, weight = _on_device(backend, rule)(count, weight, where)
         return share, Clock(count, weight)
@@ -39,7 +39,8 @@ class Clock(NamedTuple):
 def _scalar(backend: Backend, value: Any, dtype: str, device: Any) -> Any:
     """A number on a device, which is not waited for."""
     if backend.owns(value):
-        return value
+        moves = device is not None and backend.device_of(value) != device
+        return backend.asarray(value, dtype, device) if moves else value
     return backend.xp.full((), value, dtype=backend.dtype(dtype), device=device)
 
 

@@ -1,10 +1,15 @@
 """By which rule, in which dtype and where an average is held."""
 
+from operator import index
 from typing import Any
 
-from multisched.arrays import BITS, averaging_dtype, dtype_name, kind_of
+import numpy as np
+
+from multisched.arrays import averaging_dtype, kind_of
 from multisched.averages.mean import Mean
-from multisched.errors import AverageError, BackendMismatch, NotARule
+from multisched.averages.statistic import checked_mask
+from multisched.errors import AverageError, BackendMismatch, MaskError, NotARule, TracedInputError, shown
+from multisched.frontend.variables import dtype_argument
 from multisched.runtime.protocol import Backend, Stage
 from multisched.runtime.registry import get_backend
 from multisched.trees.leaf import owner
@@ -19,7 +24,7 @@ def rounding_of(backend: Backend, rounding: str | None, dtype: Any) -> Rounding 
         return None
     if rounding not in _ROUNDINGS:
         raise AverageError(f"rounding is one of {', '.join(map(repr, _ROUNDINGS))}, or None, got {rounding!r}.")
-    if dtype is None or _name(dtype) != "bfloat16":
+    if dtype is None or dtype_argument(dtype) != "bfloat16":
         raise AverageError(f'rounding={rounding!r} is for averages with dtype="bfloat16", got dtype={dtype!r}.')
     return _ROUNDINGS[rounding](backend)
 
@@ -28,8 +33,8 @@ def held_dtype(dtype: str, wanted: Any, rounding: Rounding | None) -> str:
     """The dtype in which the average of a leaf of `dtype` is held."""
     if wanted is None:
         return averaging_dtype(dtype)
-    name = _name(wanted)
-    if name not in BITS or kind_of(name) != "float":
+    name = dtype_argument(wanted)
+    if kind_of(name) != "float":
         raise AverageError(f"dtype is the floating dtype in which the average is held, got {wanted!r}.")
     if kind_of(dtype) != "complex":
         return name
@@ -38,8 +43,24 @@ def held_dtype(dtype: str, wanted: Any, rounding: Rounding | None) -> str:
     return "complex128" if name == "float64" else "complex64"
 
 
-def _name(dtype: Any) -> str:
-    return dtype if isinstance(dtype, str) else dtype_name(getattr(dtype, "dtype", dtype))
+def checked_seed(seed: Any) -> int:
+    """The seed, if it is an integer."""
+    try:
+        return index(seed)
+    except TypeError as cause:
+        raise AverageError(f"seed is an integer, got {shown(seed)}.") from cause
+
+
+def mask_of(backend: Backend, where: Any) -> Any:
+    """`where`, if it is a boolean scalar: a bool if the host knows it, else an array of the backend."""
+    where = checked_mask(where)
+    if isinstance(where, bool | np.ndarray):
+        return bool(where)
+    if not backend.owns(where):
+        raise MaskError(f"where must be a bool, or an array of the backend {backend.name!r}, got {shown(where)}.")
+    if backend.is_traced(where):
+        raise TracedInputError("where is being traced by a compiler, and an average cannot keep a traced value.")
+    return where
 
 
 def stage_of(backend: Backend, offload: str) -> Stage:

@@ -1,12 +1,16 @@
 """What is known of each leaf of a model, and whether what comes in is of the kind."""
 
 import operator
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from multisched.arrays import BITS, dtype_name, is_symbolic, kind_of
-from multisched.errors import LeafError, TracedInputError, TreeMismatch, shown
+import numpy as np
+
+from multisched.arrays import BITS, dtype_name, is_symbolic, kind_of, namespace_of
+from multisched.errors import LeafError, MultischedError, TracedInputError, TreeMismatch, shown
 from multisched.runtime.protocol import Backend
+from multisched.runtime.registry import get_backend
 from multisched.trees.policy import SKIP
 from multisched.trees.structure import loaded_backends
 
@@ -33,13 +37,18 @@ def described(backend: Backend, name: str, policy: str, leaf: Any) -> Leaf:
         raise LeafError(f"The leaf {name!r} has the dtype {dtype}, which is not one of {', '.join(BITS)}: skip it.")
     if backend.is_traced(leaf):
         raise TracedInputError(_TRACED)
-    owned = leaf if backend.owns(leaf) else backend.as_input(leaf, dtype)
-    return Leaf(name, policy, tuple(leaf.shape), dtype, backend.device_of(owned))
+    owned = leaf if backend.owns(leaf) else _converted(backend, name, leaf, LeafError)
+    if str(getattr(owned, "device", "")) == "meta":
+        raise LeafError(f"The leaf {name!r} is on the meta device and has no values: materialize the model first.")
+    return Leaf(name, policy, tuple(leaf.shape), dtype, backend.placed(owned))
 
 
 def owner(leaf: Any) -> Any:
     """The backend whose array a leaf is, if any."""
-    return next((backend for backend in loaded_backends() if backend.owns(leaf)), None)
+    found = next((backend for backend in loaded_backends() if backend.owns(leaf)), None)
+    if found is None and hasattr(leaf, "__array_namespace__") and not is_symbolic(leaf):
+        return get_backend(namespace_of(leaf))
+    return found
 
 
 class Seen:
@@ -52,34 +61,60 @@ class Seen:
         self._all = len(self._arrays) == len(leaves)
         self._types: set[type] = set()
         self._signature: Any = None
-        self._kept: tuple[list[Any], Any] | None = None
+        self._before: tuple[list[Any], Any] | None = None
+        self.again = False
+        """Whether the leaves that were checked last were those of the time before, where they were."""
 
-    def checked(self, leaves: list[Any], kept: bool = False) -> list[Any]:
-        """The leaves, as arrays of the backend; `kept` for those that are alive anyway, as a module's are.
+    def checked(self, leaves: list[Any], bound: bool = False) -> list[Any]:
+        """The leaves, as arrays of the backend; `bound` for those of the model that the average was made of.
 
         Raises `TreeMismatch` for one of another shape, kind of dtype, or device.
         """
-        addresses = self._backend.addresses(self._of(leaves)) if kept else None
-        if addresses is not None and self._kept is not None:
-            before, then = self._kept
-            if addresses == then and all(map(operator.is_, leaves, before)):
-                return leaves
+        arrays = self._of(leaves)
+        addresses = self._backend.addresses(arrays) if bound and self._owned(arrays) else None
+        self.again = addresses is not None and self._same(arrays, addresses)
+        if self.again:
+            return leaves
+        self._before = None
         if addresses is None and self._looks_right(leaves):
             return leaves
         result = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
-        if addresses is not None:
-            self._kept = leaves, addresses
-        elif all(map(operator.is_, leaves, result)):
-            self._types, self._signature = set(map(type, leaves)), self._backend.signature(self._of(leaves))
+        if all(map(operator.is_, leaves, result)):
+            self._types = set(map(type, arrays))
+            if addresses is None:
+                self._signature = self._backend.signature(arrays)
+            else:
+                self._before = _references(arrays), addresses
         return result
+
+    def _owned(self, arrays: list[Any]) -> bool:
+        return not self._types or set(map(type, arrays)) <= self._types
+
+    def _same(self, arrays: list[Any], addresses: Any) -> bool:
+        if self._before is None:
+            return False
+        before, then = self._before
+        return addresses == then and all(map(operator.is_, arrays, map(operator.call, before)))
 
     def _of(self, leaves: list[Any]) -> list[Any]:
         return leaves if self._all else [leaves[i] for i in self._arrays]
 
     def _looks_right(self, leaves: list[Any]) -> bool:
-        if self._signature is None or not set(map(type, leaves)) <= self._types:
+        arrays = self._of(leaves)
+        if self._signature is None or not set(map(type, arrays)) <= self._types:
             return False
-        return bool(self._backend.signature(self._of(leaves)) == self._signature)
+        return bool(self._backend.signature(arrays) == self._signature)
+
+
+def _references(arrays: list[Any]) -> list[Callable[[], Any]]:
+    """Weak ones: arrays that the user exchanges are not kept alive. Of what allows none, one to nothing."""
+    found: list[Callable[[], Any]] = []
+    for array in arrays:
+        try:
+            found.append(weakref.ref(array))
+        except TypeError:
+            found.append(lambda: None)
+    return found
 
 
 def checked(backend: Backend, leaf: Leaf, value: Any) -> Any:
@@ -87,7 +122,7 @@ def checked(backend: Backend, leaf: Leaf, value: Any) -> Any:
     if leaf.shape is None:
         return value
     if not backend.owns(value):
-        value = _converted(backend, leaf, value)
+        value = _converted(backend, leaf.name, value, TreeMismatch)
     shape, dtype = tuple(value.shape), dtype_name(value.dtype)
     if shape != leaf.shape:
         raise TreeMismatch(f"{leaf.name!r} has the shape {shape}, and {leaf.shape} in the average.")
@@ -95,17 +130,18 @@ def checked(backend: Backend, leaf: Leaf, value: Any) -> Any:
         raise TreeMismatch(f"{leaf.name!r} has the dtype {dtype}, and {leaf.dtype} in the average.")
     if backend.is_traced(value):
         raise TracedInputError(_TRACED)
-    device = backend.device_of(value)
+    device = backend.placed(value)
     if device != leaf.device:
         raise TreeMismatch(f"{leaf.name!r} is on the device {device}, and on {leaf.device} in the average.")
     return value
 
 
-def _converted(backend: Backend, leaf: Leaf, value: Any) -> Any:
+def _converted(backend: Backend, name: str, value: Any, error: type[MultischedError]) -> Any:
     """An array of NumPy in a tree of another backend."""
-    if not hasattr(value, "dtype") or owner(value) is None:
-        raise TreeMismatch(f"{leaf.name!r} is no array of the backend {backend.name!r}, got {shown(value)}.")
-    return backend.as_input(value, dtype_name(value.dtype))
+    if not isinstance(value, np.ndarray | np.generic):
+        raise error(f"{name!r} is no array of the backend {backend.name!r}, got {shown(value)}.")
+    array = backend.as_input(value, dtype_name(value.dtype))  # there are programs that take NumPy's as they are
+    return array if backend.owns(array) else backend.asarray(array, dtype_name(value.dtype))
 
 
 _TRACED = """\

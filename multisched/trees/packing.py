@@ -8,10 +8,10 @@ from collections.abc import Hashable, Sequence
 from math import prod
 from typing import NamedTuple
 
-SMALL = 16 * 1024
+SMALL = 8 * 1024
 """Elements up to which a leaf is packed."""
-LARGEST = 256 * 1024
-"""Elements of a buffer, at most: what is gathered before it is blended in has no more."""
+LARGEST = 32 * 1024 - 1
+"""Elements of a buffer, at most: from 32 Ki on torch calls for all threads, who take long to come on a busy machine."""
 
 
 class Group(NamedTuple):

@@ -23,7 +23,9 @@ def chosen(select: Select | None, names: tuple[str, ...], leaves: list[Any]) -> 
 
 
 def _check_patterns(select: Mapping[str, str], names: tuple[str, ...]) -> None:
-    for pattern in select:
+    for pattern, policy in select.items():
+        if policy not in POLICIES:
+            raise SelectError(f"select gives {policy!r} for {pattern!r}; expected one of {', '.join(POLICIES)}.")
         if not isinstance(pattern, str):
             raise SelectError(f"The patterns of select are strings, got {shown(pattern)}.")
         if not any(fnmatchcase(name, pattern) for name in names):

@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from multisched.arrays import Array
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import Backend, Runs
 from multisched.trees.packing import Group, grouped
 from multisched.trees.rounding import Rounding
 
@@ -26,14 +26,16 @@ class Pool:
         self.dtypes = tuple(dtypes)
         here = [backend.local(leaf) for leaf in leaves]
         self._shapes = [tuple(part.shape) for part in here]
-        self._like = [leaf if leaf is not part else None for leaf, part in zip(leaves, here, strict=True)]
-        self.distributed = any(like is not None for like in self._like)
+        self.like = [leaf if leaf is not part else None for leaf, part in zip(leaves, here, strict=True)]
+        """The distributed array that each leaf is like; None for one that lies here whole."""
+        self.distributed = any(like is not None for like in self.like)
         keys = [backend.pack_key(leaf) for leaf in leaves]
         self.groups = grouped(self._shapes, [None if k is None else (k, d) for k, d in zip(keys, dtypes, strict=True)])
         self.arrays = [self._initial(group, here, device) for group in self.groups]
         self.rests = [
             [backend.xp.zeros_like(a) for a in self.arrays] for _ in range(rounding.parts - 1 if rounding else 0)
         ]
+        self._memo: dict[str, Any] = {}
         self._splits: dict[tuple[str, ...], Any] = {}
 
     def _initial(self, group: Group, parts: Sequence[Array], device: Any) -> Array:
@@ -42,23 +44,33 @@ class Pool:
         return xp.concat([xp.reshape(array, (-1,)) for array in made]) if group.packed else made[0]
 
     # --- writing
+    def forget(self) -> None:
+        """The next leaves are not those of the last time, or not where they were."""
+        self._memo = {}
+
     def blend(self, leaves: Sequence[Array], share: Any, where: Any = None, key: Any = None) -> None:
         """Blend a value for each leaf into what is held; a share of None copies. `key` is that of the random bits."""
         if not self.groups:
             return
-        runs = self._runs(leaves)
         if self._rounding is None:
-            self.arrays = self._backend.blend(self.arrays, runs, share, where)
+            self.arrays = self._backend.blend(self.arrays, Runs(self._local_runs(leaves), self._memo), share, where)
         else:
             parts = list(zip(self.arrays, *self.rests, strict=True))
+            runs = Runs(self._runs(leaves), self._memo)
             parts = self._backend.blend_by(self._rounding, parts, runs, share, where, key)
             self.arrays, *self.rests = map(list, zip(*parts, strict=True))
 
     def _runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
-        """Leaves as the groups have them, and what of them lies here."""
-        if self.distributed:
-            leaves = [self._backend.local(leaf) for leaf in leaves]
+        """Leaves as the groups have them."""
         return [[[leaves[i] for i in run] for run in group.runs] for group in self.groups]
+
+    def _local_runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
+        """The same, of the parts of leaves that lie here."""
+        return self._runs([self._backend.local(leaf) for leaf in leaves] if self.distributed else leaves)
+
+    def _alike(self) -> bool:
+        """Whether one compiled function may take all arrays: some frameworks refuse those of several devices."""
+        return len({self._backend.placed(array) for array in self.arrays}) == 1
 
     def load(self, parts: Sequence[Sequence[Array]]) -> None:
         """Hold other arrays for each leaf, each in its own dtype: those of the average, and of what rounding took."""
@@ -96,7 +108,7 @@ class Pool:
             dtypes = self.dtypes if self._rounding is None else ["float32"] * len(self.dtypes)
         wanted = tuple(dtypes)
         if wanted not in self._splits:
-            self._splits[wanted] = self._backend.compile(lambda *parts: self._copied(wanted, parts), 0, True)
+            self._splits[wanted] = self._backend.compile(lambda *parts: self._copied(wanted, parts), 0, self._alike())
         return self.spread(self._splits[wanted](*self.arrays, *(array for rest in self.rests for array in rest)))
 
     def _copied(self, dtypes: tuple[str, ...], arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -112,5 +124,5 @@ class Pool:
 
     def spread(self, parts: Sequence[Array]) -> list[Array]:
         """Parts that lie here as the distributed arrays that they are of."""
-        pairs = zip(parts, self._like, strict=True)
+        pairs = zip(parts, self.like, strict=True)
         return [part if like is None else self._backend.spread(part, like) for part, like in pairs]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multisched.arrays import dtype_name, int_max, namespace_of
-from multisched.errors import CheckpointMismatch, MultischedError, shown
+from multisched.errors import CheckpointMismatch, MultischedError, TracedInputError, shown
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 
@@ -21,6 +21,8 @@ SECTIONS = ("average", "compensation", "copied")
 
 def sections(average: "Average") -> Iterator[tuple[str, list[str], list[Any], tuple[str, ...]]]:
     """What an average holds: a section, the names of its leaves, their arrays as they lie here, and their dtypes."""
+    if average._backend.is_traced(average._backend.xp.zeros(())):
+        raise TracedInputError("The state of an average is to be read and loaded outside of what a compiler traces.")
     averaged = [average._leaves[i].name for i in average._averaged]
     for section, held in zip(SECTIONS, (average._mean.arrays, *average._mean.rests), strict=False):
         yield section, averaged, average._mean.taken_apart(held), average._mean.dtypes
@@ -60,12 +62,13 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
     clock = _clock(average, state, where)
     found: list[list[Any]] = []
     for section, names, arrays, dtypes in sections(average):
+        pool = average._latest if section == SECTIONS[-1] else average._mean
         given = state.get(section, {})
         _check_names(where, section, names, given)
         found.append(
             [
-                _array(average, f"{where}{section}/{name}", given[name], array, dtype)
-                for name, array, dtype in zip(names, arrays, dtypes, strict=True)
+                _array(average, f"{where}{section}/{name}", given[name], array, dtype, like)
+                for name, array, dtype, like in zip(names, arrays, dtypes, pool.like, strict=True)
             ]
         )
     average._mean.load(found[:-1])
@@ -81,7 +84,7 @@ def _clock(average: "Average", state: Mapping[str, Any], where: str) -> Clock:
     if dtype_name(getattr(state["weight"], "dtype", "")) != "float32" or not held:
         return Clock(int(count), float(weight))
     backend, device = average._backend, average._backend.device_of(held[0])  # it was a device that counted
-    return Clock(backend.as_input(int(count), "int32", device), backend.as_input(float(weight), "float32", device))
+    return Clock(backend.asarray(int(count), "int32", device), backend.asarray(float(weight), "float32", device))
 
 
 def _number(average: "Average", state: Mapping[str, Any], name: str, where: str) -> Any:
@@ -107,12 +110,14 @@ def _check_names(where: str, section: str, names: list[str], given: Any) -> None
         raise CheckpointMismatch(f"{where}{' and '.join(told)}.")
 
 
-def _array(average: "Average", where: str, value: Any, held: Any, dtype: str) -> Any:
+def _array(average: "Average", where: str, value: Any, held: Any, dtype: str, like: Any) -> Any:
     """An array of a state, of whichever backend, as one of the average's."""
     backend = average._backend
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise CheckpointMismatch(f"{where} is no array, got {shown(value)}.")
     here = backend.local(value) if backend.owns(value) else value
+    if (here is not value or like is not None) and (there := _layout(backend, value)) != _layout(backend, like):
+        raise CheckpointMismatch(f"{where} is laid out as {there} there, and as {_layout(backend, like)} here.")
     if tuple(here.shape) != tuple(held.shape):
         raise CheckpointMismatch(f"{where} has the shape {tuple(here.shape)} there, and {tuple(held.shape)} here.")
     if dtype_name(value.dtype) != dtype:
@@ -127,6 +132,12 @@ def _array(average: "Average", where: str, value: Any, held: Any, dtype: str) ->
         raise CheckpointMismatch(f"{where} cannot be brought to the arrays of the average: {cause}.") from cause
 
 
+def _layout(backend: Any, array: Any) -> Any:
+    """How an array is laid out over devices, with the shape of the whole; "one array" if it is none of those."""
+    distributed = array is not None and backend.owns(array) and backend.local(array) is not array
+    return (tuple(array.shape), backend.placed(array)) if distributed else "one array"
+
+
 def _on_host(average: "Average", where: str, value: Any) -> np.ndarray:
     """An array of any backend, as NumPy's."""
     if isinstance(value, np.ndarray | np.generic):
@@ -134,9 +145,6 @@ def _on_host(average: "Average", where: str, value: Any) -> np.ndarray:
     backend = average._backend
     try:
         backend = backend if backend.owns(value) else get_backend(namespace_of(value))
-        traced = backend.is_traced(value)
-        if not traced:
-            return backend.to_numpy(value)
+        return backend.to_numpy(value)
     except (MultischedError, TypeError, ValueError, RuntimeError) as cause:
         raise CheckpointMismatch(f"{where} is no array with values, got {shown(value)}.") from cause
-    raise CheckpointMismatch(f"{where} is being traced by a compiler, got {shown(value)}.")

@@ -95,7 +95,7 @@ def _entry_name(entry: Any) -> str:
 
 def _container(node: Any) -> Container | None:
     for backend in loaded_backends():
-        found = backend.container(node)
+        found: Container | None = backend.container(node)
         if found is not None:
             return found
     return None

@@ -40,11 +40,8 @@ def found():
 
 AT_RANDOM = """
 draw = random.Random(int(sys.argv[2]))
-started = time.monotonic()
-for _ in range(5):
-    ms.save(path, saved(0))
-each = (time.monotonic() - started) / 5
-last, kills, within = 0, 0, {"previous": 0, "new": 0}
+ms.save(path, saved(0))
+last, kills, within, each = 0, 0, {"previous": 0, "new": 0}, 0.01
 while last < 300:
     reading, writing = os.pipe()
     child = os.fork()
@@ -57,9 +54,13 @@ while last < 300:
             ms.save(path, average)
             os.write(writing, b")")
     os.close(writing)
-    os.read(reading, 1)  # the first save has begun
-    begun, ended = last + 1, last
-    time.sleep(draw.uniform(0, 6 * each))
+    begun = ended = last
+    rest = draw.randint(0, 5)
+    while rest >= 0:  # so many saves end, and one more begins
+        mark = os.read(reading, 1)
+        begun, ended, rest = begun + (mark == b"("), ended + (mark == b")"), rest - (mark == b"(")
+        started, each = time.monotonic(), time.monotonic() - started if mark == b")" else each
+    time.sleep(draw.uniform(0, 1.5 * each))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     while (told := os.read(reading, 1000)):

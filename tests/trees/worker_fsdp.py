@@ -250,7 +250,7 @@ def check_fsdp():
         assert_laid_out(value, leaves(model))
         assert_same_bits(fulls(value), fulls(snapshot.value))
     assert (avg.count, snapshot.count, value["norm.num_batches_tracked"].item()) == (STEPS, STEPS, STEPS)
-    assert list(value) == [n for n in net().state_dict()]
+    assert list(value) == list(net().state_dict())
 
 
 def check_fsdp_given_the_model():
