@@ -12,8 +12,9 @@ from pathlib import Path
 import documented
 import import_time
 import rules
+import trees
 
-PACKAGES = ("multisched", "numpy", "jax", "torch", "array-api-compat", "optax")
+PACKAGES = ("multisched", "numpy", "jax", "torch", "array-api-compat", "optax", "numba", "ema-pytorch", "torch-ema")
 
 
 def main() -> None:
@@ -31,6 +32,10 @@ def main() -> None:
             import_time.report(),
             "## Rules, beside the same formula by hand and the schedules of others\n\n`python benchmarks/rules.py`",
             rules.report(),
+            "## Averages of whole models, beside other libraries and one pass over the same bytes\n\n"
+            '`python benchmarks/trees.py`; "the limit" is `lerp_` of one flat float32 array by all cores. On a GPU: '
+            "[GPU.md](GPU.md).",
+            trees.report(["torch", "jax", "numpy"]),
         ]
     )
     Path(__file__).with_name("RESULTS.md").write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,20 @@ BLOCK = re.search(r"```layers\n(.*?)```", DESIGN, re.DOTALL)[1]
 LAYERS = {name: height for height, line in enumerate(BLOCK.strip().splitlines()) for name in line.split()}
 MODULES = sorted((ROOT / "multisched").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "backends" / "multisched_backends").glob("*.py"))
-FRAMEWORKS = {"jax", "jaxlib", "torch", "cupy", "dask", "optax", "keras", "flax", "tensorflow", "array_api_strict"}
+FRAMEWORKS = {
+    *("jax", "jaxlib", "torch", "cupy", "dask", "optax", "keras", "flax", "tensorflow", "array_api_strict"),
+    *(
+        "accelerate",
+        "diffusers",
+        "equinox",
+        "lightning",
+        "numba",
+        "pytorch_lightning",
+        "timm",
+        "transformers",
+        "triton",
+    ),
+}
 
 
 def imported(path):

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def _workers() -> tuple[int, ThreadPoolExecutor | None]:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # no Linux
         cores = os.cpu_count() or 1
-    cores = min(cores, 8)
+    cores = min(cores, 8, int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or cores))
     return cores, ThreadPoolExecutor(cores - 1, "multisched") if cores > 1 else None
 
 
@@ -86,6 +86,60 @@ class Table:
 def _cut(old: int, new: int, size: int, width: int) -> np.ndarray:
     starts = np.arange(0, size, _LONGEST, dtype=np.int64)
     return np.stack([old + starts * width, new + starts * width, np.minimum(size - starts, _LONGEST)], axis=1)
+
+
+class Look(Protocol):
+    """What the loop has to know of arrays of one kind."""
+
+    def dtype(self, old: Any, leaf: Any) -> np.dtype[Any] | None:
+        """Of an average and a value, if they are for the loop: of one dtype, and in one order without gaps."""
+
+    def address(self, array: Any) -> int:
+        """Where its elements begin."""
+
+    def size(self, array: Any) -> int:
+        """How many there are."""
+
+
+Left = tuple[list[Any], list[list[list[Any]]]]
+"""Arrays of state, and the leaves of each."""
+
+
+def blend(old: list[Any], new: list[list[list[Any]]], share: float, look: Look) -> Left:
+    """Blend in all leaves that the compiled loop can do; returns what is left."""
+    if not compiled():
+        return old, new
+    memo = getattr(new, "memo", {})
+    memo["calls"] = memo.get("calls", 0) + 1
+    again = memo["calls"] > 1
+    tables, left = memo.get("plan") or _plan(old, new, look, again)
+    if again:
+        memo["plan"] = tables, left
+    for table in tables:
+        table.blend(share)
+    return left
+
+
+def _plan(old: list[Any], new: list[list[list[Any]]], look: Look, packs: bool) -> tuple[list[Table], Left]:
+    """Tables of the leaves that the loop can do, and what is left.
+
+    Looking up the addresses of small leaves takes longer than gathering them, unless they are used again: `packs`.
+    """
+    rows: dict[np.dtype[Any], list[tuple[int, int, int]]] = {}
+    left: Left = ([], [])
+    for target, runs in zip(old, new, strict=True):
+        single = len(runs) == 1 and len(runs[0]) == 1
+        dtypes = {look.dtype(target, leaf) for run in runs for leaf in run} if single or packs else {None}
+        if None in dtypes:
+            left[0].append(target)
+            left[1].append(runs)
+            continue
+        at, dtype = look.address(target), dtypes.pop()
+        assert dtype is not None
+        for leaf in (leaf for run in runs for leaf in run):
+            rows.setdefault(dtype, []).append((at, look.address(leaf), look.size(leaf)))
+            at += look.size(leaf) * dtype.itemsize
+    return [Table(dtype, found) for dtype, found in rows.items()], left
 
 
 @cache

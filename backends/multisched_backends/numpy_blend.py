@@ -20,15 +20,8 @@ BLOCK = 64 * 1024
 
 def blend(old: list[np.ndarray], new: list[list[list[np.ndarray]]], share: float | None) -> None:
     """Blend leaves into each array of `old` in place; `share` None or 1 copies."""
-    if share is not None and share != 1 and host.compiled():
-        memo = getattr(new, "memo", {})
-        memo["calls"] = memo.get("calls", 0) + 1
-        plan = memo.get("plan") or _plan(old, new, packs=memo["calls"] > 1)
-        if memo["calls"] > 1:
-            memo["plan"] = plan
-        tables, old, new = plan
-        for table in tables:
-            table.blend(share)
+    if share is not None and share != 1:
+        old, new = host.blend(old, new, share, _Look())
     jobs: list[Job] = []
     for target, runs in zip(old, new, strict=True):
         if len(runs) == 1 and len(runs[0]) == 1:
@@ -38,38 +31,20 @@ def blend(old: list[np.ndarray], new: list[list[list[np.ndarray]]], share: float
     host.run(jobs, sum(target.size for target in old))
 
 
-Plan = tuple[list[host.Table], list[np.ndarray], list[list[list[np.ndarray]]]]
+class _Look:
+    """Arrays of NumPy, for the compiled loop."""
 
+    def dtype(self, old: np.ndarray, leaf: np.ndarray) -> np.dtype[Any] | None:
+        both = old.flags, leaf.flags
+        alike = all(f.c_contiguous for f in both) or all(f.f_contiguous for f in both)
+        plain = alike and leaf.flags.aligned and leaf.dtype == old.dtype and old.dtype in host.DTYPES
+        return old.dtype if plain else None
 
-def _plan(old: list[np.ndarray], new: list[list[list[np.ndarray]]], packs: bool) -> Plan:
-    """Tables of the leaves that the compiled loop can do, and what is left.
+    def address(self, array: np.ndarray) -> int:
+        return int(array.__array_interface__["data"][0])
 
-    Looking up the addresses of small leaves takes longer than gathering them, unless they are used again: `packs`.
-    """
-    rows: dict[np.dtype[Any], list[tuple[int, int, int]]] = {}
-    left: tuple[list[np.ndarray], list[list[list[np.ndarray]]]] = ([], [])
-    for target, runs in zip(old, new, strict=True):
-        single = len(runs) == 1 and len(runs[0]) == 1
-        if (single or packs) and all(_plain(target, leaf) for run in runs for leaf in run):
-            at = _address(target)
-            for run in runs:
-                for leaf in run:
-                    rows.setdefault(target.dtype, []).append((at, _address(leaf), leaf.size))
-                    at += leaf.nbytes
-        else:
-            left[0].append(target)
-            left[1].append(runs)
-    return [host.Table(dtype, found) for dtype, found in rows.items()], *left
-
-
-def _plain(old: np.ndarray, new: np.ndarray) -> bool:
-    both = old.flags, new.flags
-    alike = all(f.c_contiguous for f in both) or all(f.f_contiguous for f in both)
-    return alike and new.flags.aligned and new.dtype == old.dtype and old.dtype in host.DTYPES
-
-
-def _address(array: np.ndarray) -> int:
-    return int(array.__array_interface__["data"][0])
+    def size(self, array: np.ndarray) -> int:
+        return array.size
 
 
 def blend_by(step: Step, old: list[Parts], new: list[list[list[np.ndarray]]], scalars: tuple[Any, ...]) -> None:

@@ -4,7 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import cache, reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,14 +24,11 @@ _own = threading.local()
 
 def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> None:
     """Blend leaves into each tensor of `old`, in place."""
-    if where is None and isinstance(share, float) and share != 1 and torch_triton.blended(old, new, share):
-        return
+    if where is None and isinstance(share, float) and share != 1:
+        if torch_triton.blended(old, new, share):
+            return
+        old, new = host.blend(old, new, share, _Look())
     alike: tuple[list[Any], list[Any]] = ([], [])
-    tables = None
-    if where is None and isinstance(share, float) and share != 1 and old[0].device.type == "cpu":
-        tables = _host_tables(old, new)
-        for table in tables or ():
-            table.blend(share)
     for target, runs in zip(old, new, strict=True):
         if len(runs) == 1 and len(runs[0]) == 1:
             value = runs[0][0]
@@ -42,8 +39,6 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
                 _chunked(target, value, share, where)
         elif share is None and where is None:
             _gather(target, runs)
-        elif tables is not None and target.dtype in _ON_HOST:
-            continue
         else:
             value = _scratch(target.dtype, target.device, target.numel(), "values")
             _gather(value, runs)
@@ -55,37 +50,23 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
             torch._foreach_lerp_(*alike, share)
 
 
-_ON_HOST: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+class _Look:
+    """Tensors on the CPU, for the compiled loop."""
 
+    dtypes: ClassVar[dict[torch.dtype, np.dtype[Any]]] = {
+        torch.float32: np.dtype("float32"),
+        torch.float64: np.dtype("float64"),
+    }
 
-def _host_tables(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[host.Table] | None:
-    """Tables of all packs, for the compiled loop of the extra `fast`; None if there is none, or one is not for it.
+    def dtype(self, old: torch.Tensor, leaf: torch.Tensor) -> np.dtype[Any] | None:
+        plain = old.is_contiguous() and leaf.is_contiguous() and leaf.dtype == old.dtype and leaf.device.type == "cpu"
+        return self.dtypes.get(old.dtype) if plain else None
 
-    They are made when leaves come again, where they were.
-    """
-    memo = getattr(new, "memo", {})
-    memo["calls"] = memo.get("calls", 0) + 1
-    if memo["calls"] == 2 and host.compiled():
-        memo["tables"] = _tables(old, new)
-    found: list[host.Table] | None = memo.get("tables")
-    return found
+    def address(self, array: torch.Tensor) -> int:
+        return array.data_ptr()
 
-
-def _tables(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[host.Table] | None:
-    rows: dict[torch.dtype, list[tuple[int, int, int]]] = {}
-    for target, runs in zip(old, new, strict=True):
-        if len(runs) == 1 and len(runs[0]) == 1:
-            continue  # torch's own is as fast for a large one
-        if target.dtype not in _ON_HOST:
-            continue
-        at = target.data_ptr()
-        for run in runs:
-            for leaf in run:
-                if leaf.dtype != target.dtype or not leaf.is_contiguous() or leaf.device.type != "cpu":
-                    return None
-                rows.setdefault(target.dtype, []).append((at, leaf.data_ptr(), leaf.numel()))
-                at += leaf.numel() * leaf.element_size()
-    return [host.Table(_ON_HOST[dtype], found) for dtype, found in rows.items()]
+    def size(self, array: torch.Tensor) -> int:
+        return array.numel()
 
 
 def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> None:

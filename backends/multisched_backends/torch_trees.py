@@ -141,12 +141,13 @@ def spread(part: torch.Tensor, like: Any) -> Any:
 
 
 def addresses(leaves: list[Any]) -> list[Any] | None:
-    """Where the data of tensors lie, and in which shape.
+    """Where the data of tensors lie, and how: with the number of elements, strides tell shapes apart.
 
     Modules that move, are cast or are pruned keep their tensors and exchange the data.
     """
+    at, size, step = torch.Tensor.data_ptr, torch.Tensor.numel, torch.Tensor.stride
     try:
-        return [*map(torch.Tensor.data_ptr, leaves), *[leaf.shape for leaf in leaves]]
+        return [*map(at, leaves), *map(size, leaves), *map(step, leaves)]
     except (TypeError, RuntimeError):  # no tensor, or one without a place of its own, as distributed ones
         return None
 

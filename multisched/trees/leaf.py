@@ -71,36 +71,29 @@ class Seen:
         Raises `TreeMismatch` for one of another shape, kind of dtype, or device.
         """
         arrays = self._of(leaves)
-        addresses = self._backend.addresses(arrays) if bound and self._owned(arrays) else None
-        self.again = addresses is not None and self._same(arrays, addresses)
+        self.again = bound and self._same(arrays)
         if self.again:
             return leaves
         self._before = None
-        if addresses is None and self._looks_right(leaves):
+        if not bound and self._looks_right(arrays):
             return leaves
         result = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
         if all(map(operator.is_, leaves, result)):
-            self._types = set(map(type, arrays))
-            if addresses is None:
-                self._signature = self._backend.signature(arrays)
-            else:
-                self._before = _references(arrays), addresses
+            self._types, self._signature = set(map(type, arrays)), self._backend.signature(arrays)
+            addresses = self._backend.addresses(arrays) if bound else None
+            self._before = None if addresses is None else (_references(arrays), addresses)
         return result
 
-    def _owned(self, arrays: list[Any]) -> bool:
-        return not self._types or set(map(type, arrays)) <= self._types
-
-    def _same(self, arrays: list[Any], addresses: Any) -> bool:
+    def _same(self, arrays: list[Any]) -> bool:
         if self._before is None:
             return False
         before, then = self._before
-        return addresses == then and all(map(operator.is_, arrays, map(operator.call, before)))
+        return all(map(operator.is_, arrays, map(operator.call, before))) and self._backend.addresses(arrays) == then
 
     def _of(self, leaves: list[Any]) -> list[Any]:
         return leaves if self._all else [leaves[i] for i in self._arrays]
 
-    def _looks_right(self, leaves: list[Any]) -> bool:
-        arrays = self._of(leaves)
+    def _looks_right(self, arrays: list[Any]) -> bool:
         if self._signature is None or not set(map(type, arrays)) <= self._types:
             return False
         return bool(self._backend.signature(arrays) == self._signature)
