@@ -4,160 +4,131 @@ Lower case is a rule: plain data, pure, of no backend (`piecewise_constant`, `em
 state, which lives on a backend and changes (`PiecewiseConstant`, `Variable`). `declare` leads from one to the other.
 """
 
-from multisched import errors
-from multisched.averages import (
-    EmaState,
-    PacedState,
-    PlateauState,
-    PowerEmaState,
-    SmaState,
-    Statistic,
-    SwaState,
-    ema,
-    paced,
-    plateau,
-    power_ema,
-    sma,
-    swa,
-)
-from multisched.frontend.checkpoint import load_variables, save_variables
-from multisched.frontend.declare import (
-    Declared,
-    ExponentialMovingAverage,
-    PiecewiseConstant,
-    SimpleMovingAverage,
-    declare,
-)
-from multisched.frontend.function import Function, function
-from multisched.frontend.updates import (
-    add_updates,
-    get_ops,
-    get_placeholders,
-    get_updates,
-    get_variables,
-    reset_variables,
-)
-from multisched.frontend.variables import Placeholder, Variable
-from multisched.graph.scope import Graph, Scope, current_graph, current_scope
-from multisched.graph.tensor import Tensor
-from multisched.integrations.attach import Attachment
-from multisched.integrations.optax import as_optax, average_of
-from multisched.integrations.torch import drive
-from multisched.runtime.registry import available_backends, get_backend, use_backend
-from multisched.schedules import (
-    Schedule,
-    clip,
-    constant,
-    cosine,
-    cosine_restarts,
-    cyclic,
-    decay_warmup,
-    delay,
-    exponential,
-    from_config,
-    from_function,
-    inverse_sqrt,
-    inverse_time,
-    join,
-    linear,
-    maximum,
-    minimum,
-    noam,
-    one_cycle,
-    parse,
-    piecewise_constant,
-    piecewise_interpolate,
-    piecewise_scale,
-    polynomial,
-    repeat,
-    schedule,
-    stretch,
-    tanh,
-    warmup,
-    warmup_stable_decay,
-)
-from multisched.trees import Average, Snapshot, load, posthoc, posthoc_weights, save
+import importlib
+from typing import Any
+
+import multisched.runtime.registry  # noqa: F401 (it tells rules what frameworks are there)
+from multisched import errors  # noqa: F401 (in __all__)
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Attachment",
-    "Average",
-    "Declared",
-    "EmaState",
-    "ExponentialMovingAverage",
-    "Function",
-    "Graph",
-    "PacedState",
-    "PiecewiseConstant",
-    "Placeholder",
-    "PlateauState",
-    "PowerEmaState",
-    "Schedule",
-    "Scope",
-    "SimpleMovingAverage",
-    "SmaState",
-    "Snapshot",
-    "Statistic",
-    "SwaState",
-    "Tensor",
-    "Variable",
-    "add_updates",
-    "as_optax",
-    "available_backends",
-    "average_of",
-    "clip",
-    "constant",
-    "cosine",
-    "cosine_restarts",
-    "current_graph",
-    "current_scope",
-    "cyclic",
-    "decay_warmup",
-    "declare",
-    "delay",
-    "drive",
-    "ema",
-    "errors",
-    "exponential",
-    "from_config",
-    "from_function",
-    "function",
-    "get_backend",
-    "get_ops",
-    "get_placeholders",
-    "get_updates",
-    "get_variables",
-    "inverse_sqrt",
-    "inverse_time",
-    "join",
-    "linear",
-    "load",
-    "load_variables",
-    "maximum",
-    "minimum",
-    "noam",
-    "one_cycle",
-    "paced",
-    "parse",
-    "piecewise_constant",
-    "piecewise_interpolate",
-    "piecewise_scale",
-    "plateau",
-    "polynomial",
-    "posthoc",
-    "posthoc_weights",
-    "power_ema",
-    "repeat",
-    "reset_variables",
-    "save",
-    "save_variables",
-    "schedule",
-    "sma",
-    "stretch",
-    "swa",
-    "tanh",
-    "use_backend",
-    "warmup",
-    "warmup_stable_decay",
-]
+_HOMES = {
+    "multisched.averages": (
+        "EmaState",
+        "PacedState",
+        "PlateauState",
+        "PowerEmaState",
+        "SmaState",
+        "Statistic",
+        "SwaState",
+        "ema",
+        "paced",
+        "plateau",
+        "power_ema",
+        "sma",
+        "swa",
+    ),
+    "multisched.frontend.checkpoint": (
+        "load_variables",
+        "save_variables",
+    ),
+    "multisched.frontend.declare": (
+        "Declared",
+        "ExponentialMovingAverage",
+        "PiecewiseConstant",
+        "SimpleMovingAverage",
+        "declare",
+    ),
+    "multisched.frontend.function": (
+        "Function",
+        "function",
+    ),
+    "multisched.frontend.updates": (
+        "add_updates",
+        "get_ops",
+        "get_placeholders",
+        "get_updates",
+        "get_variables",
+        "reset_variables",
+    ),
+    "multisched.frontend.variables": (
+        "Placeholder",
+        "Variable",
+    ),
+    "multisched.graph.scope": (
+        "Graph",
+        "Scope",
+        "current_graph",
+        "current_scope",
+    ),
+    "multisched.graph.tensor": ("Tensor",),
+    "multisched.integrations.attach": ("Attachment",),
+    "multisched.integrations.optax": (
+        "as_optax",
+        "average_of",
+    ),
+    "multisched.integrations.torch": ("drive",),
+    "multisched.runtime.registry": (
+        "available_backends",
+        "get_backend",
+        "use_backend",
+    ),
+    "multisched.schedules": (
+        "Schedule",
+        "clip",
+        "constant",
+        "cosine",
+        "cosine_restarts",
+        "cyclic",
+        "decay_warmup",
+        "delay",
+        "exponential",
+        "from_config",
+        "from_function",
+        "inverse_sqrt",
+        "inverse_time",
+        "join",
+        "linear",
+        "maximum",
+        "minimum",
+        "noam",
+        "one_cycle",
+        "parse",
+        "piecewise_constant",
+        "piecewise_interpolate",
+        "piecewise_scale",
+        "polynomial",
+        "repeat",
+        "schedule",
+        "stretch",
+        "tanh",
+        "warmup",
+        "warmup_stable_decay",
+    ),
+    "multisched.trees": (
+        "Average",
+        "Snapshot",
+        "load",
+        "posthoc",
+        "posthoc_weights",
+        "save",
+    ),
+}
+"""Where the public names live. Each is imported when it is first used: all of them take a tenth of a second."""
+
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME, "errors"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'multisched' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    if name == "Average":
+        importlib.import_module("multisched.integrations.attach")  # for Average.attach
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """The public surface: complete, documented, typed, and of one version."""
 
+import ast
 import inspect
 import re
 import tomllib
@@ -33,8 +34,18 @@ NO_EXAMPLE = {  # shown by the doctest of another
 def test_all_is_sorted_and_complete():
     """`__all__` is sorted, has no name twice, and has every public name of the package."""
     assert ms.__all__ == sorted(set(ms.__all__))
-    public = {name for name, value in vars(ms).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    assert public | {"errors"} == set(ms.__all__)
+    assert all(hasattr(ms, name) for name in ms.__all__)
+    assert set(ms.__all__) <= set(dir(ms))
+    with pytest.raises(AttributeError, match="'multisched' has no attribute 'emma'"):
+        ms.emma  # noqa: B018
+
+
+def test_type_checkers_see_the_names_where_they_are():
+    """The stub, which type checkers read, has the public names, and each from the module that it is imported from."""
+    stub = ast.parse(Path(ms.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    lines = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname: node.module for node in lines for alias in node.names}
+    assert seen == {**ms._HOME, "errors": "multisched"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS + CLASSES)
