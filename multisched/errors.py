@@ -194,7 +194,7 @@ class TreeMismatch(MultischedError, ValueError):
 
 
 class LeafError(MultischedError, ValueError):
-    """A leaf of a model cannot be averaged, as it is lazy, on no device, or of no dtype that has a mean."""
+    """A leaf cannot be averaged, as it is lazy, on no device, or of no dtype that has a mean; or there is none."""
 
 
 class SelectError(MultischedError, ValueError):

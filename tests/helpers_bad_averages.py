@@ -1,5 +1,7 @@
 """Bad input to averages of whole models, on arrays of NumPy, whichever backend is in use; see `helpers_bad_input`."""
 
+import copy
+
 import numpy as np
 from helpers_bad_input import Row
 
@@ -38,6 +40,15 @@ AVERAGES = {
         errors.LeafError,
         ValueError,
         ("'day'", "datetime64", "skip"),
+    ),
+    "an average of Python numbers": Row(
+        lambda _: ms.Average({"a": 1.0, "b": 2}, ms.swa()),
+        errors.LeafError,
+        ValueError,
+        ("nothing to average", "'a', 'b'"),
+    ),
+    "a copy of an average": Row(
+        lambda _: copy.deepcopy(average()), errors.AverageError, ValueError, ("neither copied", "state_dict", "ms.save")
     ),
     "an average in integers": Row(
         lambda _: average(dtype="int32"), errors.AverageError, ValueError, ("dtype", "floating", "'int32'")

@@ -35,6 +35,8 @@ class _Look:
     """Arrays of NumPy, for the compiled loop."""
 
     def dtype(self, old: np.ndarray, leaf: np.ndarray) -> np.dtype[Any] | None:
+        if not isinstance(leaf, np.ndarray):  # a scalar has no place of its own
+            return None
         both = old.flags, leaf.flags
         alike = all(f.c_contiguous for f in both) or all(f.f_contiguous for f in both)
         plain = alike and leaf.flags.aligned and leaf.dtype == old.dtype and old.dtype in host.DTYPES

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from multisched.averages.mean import Mean
-from multisched.errors import AverageError, SwapError
+from multisched.errors import AverageError, LeafError, SwapError
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
-from multisched.trees.leaf import Seen, described
+from multisched.trees.leaf import Seen, described, names_of
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
 from multisched.trees.rounding import Rounding, update_key
@@ -74,7 +74,7 @@ class Average:
     NotARule:
         The rule is none that gives all elements one share: no schedule, no `sma`, no `ema` with `init`.
     LeafError:
-        A leaf is lazy, on no device, or of a dtype without a mean.
+        A leaf is lazy, on no device, or of a dtype without a mean; or none is an array.
     SelectError, DuplicatePath, BackendMismatch, AverageError
 
     >>> import numpy as np
@@ -112,6 +112,8 @@ class Average:
         self._averaged = self._where(AVERAGE)
         self._copied = [i for i in self._where(COPY) if self._leaves[i].shape is not None]
         self._kept = [i for i in self._where(COPY) if self._leaves[i].shape is None]
+        if self._kept and len(self._kept) == len(self._leaves):
+            raise LeafError(f"There is nothing to average: no leaf of {names_of(self._leaves)} is an array.")
         self._seed = checked_seed(seed)
         self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
         self._clock = Clock()
@@ -152,6 +154,12 @@ class Average:
         manager. Raises `OptimizerError` for what is no torch optimizer.
         """
         return methods["attach"](self, optimizer)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise AverageError(
+            "An average is neither copied nor pickled. Make another with ms.Average and load avg.state_dict() into it, "
+            "or use ms.save and ms.load."
+        )
 
     def _where(self, policy: str) -> list[int]:
         return [i for i, leaf in enumerate(self._leaves) if leaf.policy == policy]

@@ -86,6 +86,14 @@ def test_a_leaf_that_moves_is_followed(backend):
     assert read == {"0": 0.0, "1": 4.0 if backend == "torch" else 0.0, "2": 0.0, "3": 3.0, "4": 0.0}
 
 
+def test_scalars_of_numpy_are_read_at_once():
+    """A scalar of NumPy has no place in memory to come back to: it is averaged as any value."""
+    avg = ms.Average([np.float32(3)], ms.swa())
+    for value in (5, 7, 9, 11):
+        avg.update([np.float32(value)])
+    assert avg.value == [8.0]
+
+
 def test_turned_data_are_read_as_they_lie():
     """A square matrix whose data are transposed in place has the shape and the place of before, and other elements."""
     torch = pytest.importorskip("torch", reason="only tensors have data that can be exchanged")
