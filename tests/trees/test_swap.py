@@ -8,14 +8,20 @@ from helpers_average import bits, bits_of
 import multisched as ms
 from multisched.errors import AverageError, SwapError, TreeMismatch
 
-WRITABLE = pytest.mark.parametrize("kind", ["numpy", "torch"])
+WRITABLE = pytest.mark.parametrize("kind", ["numpy", "torch"], indirect=True)
 SHAPES = {"a": (3,), "b": (2, 2), "scalar": (), "empty": (0, 2), "big": (20_000,)}
+
+
+@pytest.fixture
+def kind(request):
+    """A backend whose arrays can be written."""
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="the test is about torch, which is not installed")
+    return request.param
 
 
 def model_of(kind, value=0.0, dtype="float32"):
     """A nested model of arrays that can be written."""
-    if kind == "torch":
-        pytest.importorskip("torch", reason="the test is about torch, which is not installed")
     leaves = {name: make(np.full(shape, value), kind, dtype) for name, shape in SHAPES.items()}
     return {"first": leaves, "n": make([1, 2], kind, "int32"), "z": make([1 + value * 1j], kind, "complex64")}
 
