@@ -81,14 +81,14 @@ class Seen:
         if self.again:
             return leaves
         self._before = None
-        if not bound and self._looks_right(arrays):
-            return leaves
-        result = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
-        if all(map(operator.is_, leaves, result)):
+        if not self._looks_right(arrays):
+            result = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
+            if not all(map(operator.is_, leaves, result)):
+                return result
             self._types, self._signature = set(map(type, arrays)), self._backend.signature(arrays)
-            addresses = self._backend.addresses(arrays) if bound else None
-            self._before = None if addresses is None else (_references(arrays), addresses)
-        return result
+        addresses = self._backend.addresses(arrays) if bound else None
+        self._before = None if addresses is None else (_references(arrays), addresses)
+        return leaves
 
     def _same(self, arrays: list[Any]) -> bool:
         if self._before is None:

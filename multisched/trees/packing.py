@@ -12,6 +12,8 @@ SMALL = 8 * 1024
 """Elements up to which a leaf is packed."""
 LARGEST = 32 * 1024 - 1
 """Elements of a buffer, at most: from 32 Ki on torch calls for all threads, who take long to come on a busy machine."""
+LARGEST_EXCHANGED = 1024 * 1024
+"""The same where arrays are exchanged, in one compiled call for all of them."""
 
 
 class Group(NamedTuple):
@@ -29,8 +31,11 @@ class Group(NamedTuple):
         return [leaf for run in self.runs for leaf in run]
 
 
-def grouped(shapes: Sequence[tuple[int, ...]], keys: Sequence[Hashable | None]) -> list[Group]:
-    """Groups of leaves: those small enough and of one key together; a key of None is never packed."""
+def grouped(shapes: Sequence[tuple[int, ...]], keys: Sequence[Hashable | None], largest: int = LARGEST) -> list[Group]:
+    """Groups of leaves: those small enough and of one key together; a key of None is never packed.
+
+    The order of all elements does not depend on the size of the largest buffer.
+    """
     small: dict[Hashable, dict[tuple[int, ...], list[int]]] = {}
     groups = []
     for i, (shape, key) in enumerate(zip(shapes, keys, strict=True)):
@@ -39,20 +44,20 @@ def grouped(shapes: Sequence[tuple[int, ...]], keys: Sequence[Hashable | None]) 
         else:
             small.setdefault(key, {}).setdefault(shape, []).append(i)
     for runs in small.values():
-        groups += _packs(runs)
+        groups += _packs(runs, largest)
     return groups
 
 
-def _packs(runs: dict[tuple[int, ...], list[int]]) -> list[Group]:
+def _packs(runs: dict[tuple[int, ...], list[int]], largest: int) -> list[Group]:
     packs: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[]]
-    room = LARGEST
+    room = largest
     for shape, leaves in runs.items():
         each = max(prod(shape), 1)
         at = 0
         while at < len(leaves):
             if room < each:
                 packs.append([])
-                room = LARGEST
+                room = largest
             taken = leaves[at : at + room // each]
             packs[-1].append((tuple(taken), shape))
             room -= len(taken) * each

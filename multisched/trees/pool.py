@@ -6,7 +6,7 @@ from typing import Any
 
 from multisched.arrays import Array
 from multisched.runtime.protocol import Backend, Runs
-from multisched.trees.packing import Group, grouped
+from multisched.trees.packing import LARGEST, LARGEST_EXCHANGED, Group, grouped
 from multisched.trees.rounding import Rounding
 
 
@@ -30,7 +30,8 @@ class Pool:
         """The distributed array that each leaf is like; None for one that lies here whole."""
         self.distributed = any(like is not None for like in self.like)
         keys = [backend.pack_key(leaf) for leaf in leaves]
-        self.groups = grouped(self._shapes, [None if k is None else (k, d) for k, d in zip(keys, dtypes, strict=True)])
+        packed = [None if k is None else (k, d) for k, d in zip(keys, dtypes, strict=True)]
+        self.groups = grouped(self._shapes, packed, LARGEST if backend.in_place else LARGEST_EXCHANGED)
         self.arrays = [self._initial(group, here, device) for group in self.groups]
         self.rests = [
             [backend.xp.zeros_like(a) for a in self.arrays] for _ in range(rounding.parts - 1 if rounding else 0)
