@@ -5,12 +5,11 @@ python benchmarks/gpu.py
 Without a GPU it says so and ends.
 """
 
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import models
+from timing import medians
 
 import multisched as ms
 
@@ -21,22 +20,19 @@ CALLS = 5
 """Calls that the host hands over before it waits, as in a training, where it is ahead of the device."""
 
 
-def medians(calls: dict[str, Callable[[], object]], wait: Callable[[], object], rounds: int = 30) -> dict[str, float]:
-    """Seconds for one call of each, the median of rounds in which each has its turn, with several calls."""
-    for call in calls.values():
-        for _ in range(3):
-            call()
-    wait()
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            wait()
-            start = time.perf_counter()
+def seconds(calls: dict[str, Callable[[], object]], wait: Callable[[], object]) -> dict[str, float]:
+    """For one call of each, the median of rounds in which each makes several and then waits."""
+
+    def several(call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> None:
             for _ in range(CALLS):
                 call()
             wait()
-            taken[name].append((time.perf_counter() - start) / CALLS)
-    return {name: statistics.median(times) for name, times in taken.items()}
+
+        return run
+
+    taken = medians({name: several(call) for name, call in calls.items()}, rounds=30, budget=0, warm=3)
+    return {name: time_of / CALLS for name, time_of in taken.items()}
 
 
 # --- torch -----------------------------------------------------------------------------------------------------------
@@ -71,7 +67,7 @@ def _torch_rows(torch: Any, wait: Any, shapes: Any, job: str, dtype: Any, roundi
         calls["_foreach_lerp_"] = lambda: torch._foreach_lerp_(others, tensors, 1e-3)
     base = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    taken = medians(calls, wait)
+    taken = seconds(calls, wait)
     peak = torch.cuda.max_memory_allocated() - base
     state = models.size(shapes) * held
     yield _row("torch", job, taken, moved, launches(torch, average.update), f"{100 * peak / state:.1f} %")
@@ -107,7 +103,7 @@ def on_jax() -> Iterator[str]:
         def wait(average: Any = average, source: Any = source) -> None:
             jax.block_until_ready((average._mean.arrays, copy(source[:1], 1.0)))
 
-        yield _row("JAX", job, medians(calls, wait), moved, None, "")
+        yield _row("JAX", job, seconds(calls, wait), moved, None, "")
 
 
 def _row(library: str, job: str, taken: dict[str, float], moved: int, started: int | None, extra: str) -> str:

@@ -23,8 +23,8 @@ def main() -> None:
     text = "\n\n".join(
         [
             "# Results of the benchmarks",
-            "Written by `nox -s bench`. Medians of interleaved rounds in one run; only the ratios carry over to "
-            "another machine.",
+            "Written by `python benchmarks/run.py`, which `nox -s bench` runs. Medians of interleaved rounds in one "
+            "run; only the ratios carry over to another machine.",
             f"{datetime.date.today()}, {processor}; {versions}.",
             "## One call of a documented function, beside the same thing by hand\n\n`python benchmarks/documented.py`",
             documented.report(["numpy", "jax", "torch"]),

@@ -6,14 +6,13 @@ python benchmarks/trees.py
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import models
 import numpy as np
+from timing import medians
 
 import multisched as ms
 
@@ -22,18 +21,9 @@ SMALL = [(256,)] * 2000
 Calls = dict[str, Callable[[], object]]
 
 
-def medians(calls: Calls, rounds: int) -> dict[str, float]:
-    """Milliseconds for one call of each, the median of rounds in which each has its turn."""
-    for call in calls.values():
-        for _ in range(3):
-            call()
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            taken[name].append((time.perf_counter() - start) * 1e3)
-    return {name: median(times) for name, times in taken.items()}
+def milliseconds(calls: Calls, rounds: int) -> dict[str, float]:
+    """For one call of each, the median of rounds in which each is called once."""
+    return {name: 1e3 * seconds for name, seconds in medians(calls, rounds, budget=0, warm=3).items()}
 
 
 # --- contenders ------------------------------------------------------------------------------------------------------
@@ -95,11 +85,6 @@ def on_jax(arrays: list[np.ndarray]) -> Calls:
     import optax
 
     tree = [jnp.asarray(array) for array in arrays]
-    average = ms.Average(tree, ms.ema(DECAY))
-
-    def ours() -> None:
-        average.update(tree)
-        jax.block_until_ready(average._mean.arrays)
 
     def donated() -> None:
         held["donated"] = jax.block_until_ready(step(tree, held["donated"]))
@@ -112,7 +97,11 @@ def on_jax(arrays: list[np.ndarray]) -> Calls:
 
     held: dict[str, Any] = {name: jax.tree.map(jnp.zeros_like, tree) for name in ("donated", "kept")}
     step, plain = jax.jit(incremental, donate_argnums=1), jax.jit(incremental)
-    return {"ours": ours, "optax.incremental_update, jitted, donated": donated, "the same, not donated": kept}
+    return {
+        "ours": ours_on("jax", arrays),
+        "optax.incremental_update, jitted, donated": donated,
+        "the same, not donated": kept,
+    }
 
 
 BACKENDS = {"torch": on_torch, "jax": on_jax, "numpy": on_numpy}
@@ -138,7 +127,7 @@ def report(backends: list[str]) -> str:
 def _rows(job: str, backend: str, shapes: list[models.Shape], rounds: int) -> Iterator[str]:
     calls = BACKENDS[backend](models.arrays(shapes))
     calls["the limit"] = limit(models.size(shapes))
-    taken = medians(calls, rounds)
+    taken = milliseconds(calls, rounds)
     ours = next(iter(taken.values()))
     for name, time_of in taken.items():
         aim = AIMS[job, backend] if time_of is ours else ""
@@ -159,7 +148,7 @@ def memory(backends: list[str]) -> Iterator[str]:
 
 def measure_memory(backend: str) -> None:
     """Print the size of the state, and by how much updates raise the peak of this process."""
-    calls = BACKENDS_ALONE[backend](models.arrays(models.gpt2()))
+    calls = ours_on(backend, models.arrays(models.gpt2()))
     for _ in range(3):
         calls()  # what is compiled and started once
     before = peak()
@@ -177,31 +166,24 @@ def peak(forget: bool = True) -> int:
     return int(found[1])
 
 
-def alone(backend: str) -> Callable[[list[np.ndarray]], Callable[[], object]]:
-    """An average of arrays on a backend, and nothing beside it."""
+def ours_on(backend: str, arrays: list[np.ndarray]) -> Callable[[], object]:
+    """One update of an average of arrays, on a backend."""
+    if backend == "numpy":
+        return ms.Average(arrays, ms.ema(DECAY)).update
+    if backend == "torch":
+        import torch
 
-    def make(arrays: list[np.ndarray]) -> Callable[[], object]:
-        if backend == "numpy":
-            return ms.Average(arrays, ms.ema(DECAY)).update
-        if backend == "torch":
-            import torch
+        return ms.Average([torch.from_numpy(array) for array in arrays], ms.ema(DECAY)).update
+    import jax
 
-            return ms.Average([torch.from_numpy(array) for array in arrays], ms.ema(DECAY)).update
-        import jax
+    tree = [jax.numpy.asarray(array) for array in arrays]
+    average = ms.Average(tree, ms.ema(DECAY))
 
-        tree = [jax.numpy.asarray(array) for array in arrays]
-        average = ms.Average(tree, ms.ema(DECAY))
+    def update() -> None:
+        average.update(tree)
+        jax.block_until_ready(average._mean.arrays)
 
-        def update() -> None:
-            average.update(tree)
-            jax.block_until_ready(average._mean.arrays)
-
-        return update
-
-    return make
-
-
-BACKENDS_ALONE = {backend: alone(backend) for backend in ("torch", "jax", "numpy")}
+    return update
 
 
 # --- growth ----------------------------------------------------------------------------------------------------------
@@ -213,13 +195,13 @@ def growth(backends: list[str]) -> Iterator[str]:
         found = []
         for megabytes in (1, 8, 64, 512, 2048):
             arrays = [np.zeros(2**18, np.float32)] * megabytes
-            update = BACKENDS_ALONE[backend](arrays)
-            found.append(f"{megabytes} MB: {medians({'': update}, 9)['']:.3g}")
+            update = ours_on(backend, arrays)
+            found.append(f"{megabytes} MB: {milliseconds({'': update}, 9)['']:.3g}")
         yield f"| {backend} | bytes, in arrays of 1 MB | {', '.join(found)} |"
         found = []
         for leaves in (1, 20, 200, 2000, 20000):
-            update = BACKENDS_ALONE[backend]([np.zeros(256, np.float32) for _ in range(leaves)])
-            found.append(f"{leaves:,}: {medians({'': update}, 31)['']:.3g}")
+            update = ours_on(backend, [np.zeros(256, np.float32) for _ in range(leaves)])
+            found.append(f"{leaves:,}: {milliseconds({'': update}, 31)['']:.3g}")
         yield f"| {backend} | leaves of 256 | {', '.join(found)} |"
 
 

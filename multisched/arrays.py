@@ -6,7 +6,7 @@ names dtypes by strings, and freezes array arguments into plain data.
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import array_api_compat
 import numpy as np
@@ -63,6 +63,16 @@ def is_symbolic(value: object) -> bool:
 def is_number(value: object) -> bool:
     """True for Python's own numbers, which belong to no namespace."""
     return type(value) in _NUMBERS
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """True for an integer of Python or NumPy, of which bools are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> TypeGuard[int | float]:
+    """True for a real number of Python or NumPy, of which bools are none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 _NUMBERS = (int, float, bool, complex)

@@ -4,11 +4,20 @@ Each class derives from `MultischedError` and from the builtin that Python itsel
 `except ValueError` keeps working. Messages say what was given, what was expected, and where.
 """
 
+from collections.abc import Iterable
+
 
 def shown(value: object) -> str:
     """A value as error messages show it, cut short, with its type."""
     text = repr(value)
     return f"{text if len(text) <= 200 else text[:200] + '...'} of type {type(value).__name__}"
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """Names as error messages show them: the first ones of many, and how many more there are."""
+    shown_each = [repr(name) for name in names]
+    more = f" and {len(shown_each) - most} more" if len(shown_each) > most else ""
+    return ", ".join(shown_each[:most]) + more
 
 
 class MultischedError(Exception):

@@ -174,15 +174,23 @@ def blended(xp: Any, old: list[Any], new: list[list[list[Any]]], share: Any, whe
     return [_blended(xp, o, runs, share, where) for o, runs in zip(old, new, strict=True)]
 
 
-def blended_by(xp: Any, step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> list[Parts]:
-    """`blend_by`, as a pure function."""
+def blended_by(
+    xp: Any,
+    step: Step,
+    old: list[Parts],
+    new: list[list[list[Any]]],
+    scalars: Any,
+    positions: Callable[[Any], Any] | None = None,
+) -> list[Parts]:
+    """`blend_by`, as a pure function. Arrays keep their shapes: to flatten those that are sharded would move them.
+
+    `positions` gives the position of each element of an array, where counting them would gather a sharded one.
+    """
     result, at = [], 0
     for parts, runs in zip(old, new, strict=True):
-        shape, size = parts[0].shape, prod(parts[0].shape)
-        value = xp.reshape(gathered(xp, parts[0], runs), (-1,))
-        index = xp.arange(size, dtype=xp.int32) + wrapped(at)
-        moved = step(tuple(xp.reshape(part, (-1,)) for part in parts), value, index, *scalars)
-        result.append(tuple(xp.reshape(part, shape) for part in moved))
+        value, size = gathered(xp, parts[0], runs), prod(parts[0].shape)
+        index = positions(value) if positions else xp.reshape(xp.arange(size, dtype=xp.int32), parts[0].shape)
+        result.append(step(parts, value, index + wrapped(at), *scalars))
         at += size
     return result
 

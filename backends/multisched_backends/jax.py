@@ -11,7 +11,7 @@ import numpy as np
 from multisched.errors import DeviceError
 from multisched.runtime.protocol import Container, Parts, Step
 from multisched_backends import jax_sharding
-from multisched_backends.array_api import ArrayApiBackend, blended
+from multisched_backends.array_api import ArrayApiBackend, blended, blended_by
 
 _PLAIN = (list, tuple, dict, type(None))
 """Containers of Python, which are not JAX's own."""
@@ -103,15 +103,15 @@ class JaxBackend(ArrayApiBackend):
         return jax.device_put(value.astype(like.dtype), like.sharding)
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        return jax_sharding.by_place(_blend, old, list(new), share, where)
+        return jax_sharding.by_place(_blend, old, new, share, where)
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
-        return jax_sharding.by_place(partial(_blend_by, step), old, list(new), *scalars)
+        return jax_sharding.by_place(partial(_blend_by, step), old, new, *scalars)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
-    return jax_sharding.blended_by(step, old, new, scalars)
+    return blended_by(xp, step, old, new, scalars, jax_sharding.positions)
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -1,4 +1,4 @@
-"""JAX's arrays over several devices: which may be arguments of one call, and steps that leave them where they are."""
+"""JAX's arrays over several devices: which may be arguments of one call, and where their elements are."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -7,8 +7,7 @@ import jax
 import jax.numpy as xp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from multisched.runtime.protocol import Parts, Step
-from multisched_backends.array_api import gathered, wrapped
+from multisched_backends.array_api import wrapped
 
 
 def placed(array: Any) -> Any:
@@ -60,17 +59,7 @@ def _moved(scalars: tuple[Any, ...], old: list[Any]) -> list[Any]:
     return [jax.device_put(scalar, there) if isinstance(scalar, jax.Array) else scalar for scalar in scalars]
 
 
-def blended_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: tuple[Any, ...]) -> list[Parts]:
-    """`blend_by`, as a pure function. Arrays keep their shapes: to flatten those that are sharded would move them."""
-    result, at = [], 0
-    for parts, runs in zip(old, new, strict=True):
-        value = gathered(xp, parts[0], runs)
-        result.append(step(parts, value, _positions(value) + wrapped(at), *scalars))
-        at += value.size
-    return result
-
-
-def _positions(array: Any) -> Any:
+def positions(array: Any) -> Any:
     """The position of each element of an array, int32, sharded as the array is."""
     sharding = jax.typeof(array).sharding
     found, stride = xp.zeros_like(array, dtype=xp.int32), 1

@@ -68,10 +68,6 @@ class ModuleLeaves:
         return {name: leaf for name, leaf in zip(self.names, leaves, strict=True) if leaf is not None}
 
 
-def _filled(table: dict[str, Any]) -> int:
-    return sum(value is not None for value in table.values())
-
-
 def _modules(module: nn.Module, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
     """All submodules with their paths, in which wrappers leave no trace."""
     seen = set() if seen is None else seen

@@ -17,6 +17,7 @@ from multisched.arrays import (
     dtype_name,
     freeze,
     is_number,
+    is_real,
     kind_of,
     namespace_of,
     shape_of,
@@ -248,7 +249,7 @@ def _check_alpha_shape(alpha: tuple[int, ...], value: tuple[int, ...]) -> None:
 
 
 def _checked_time(dt: Any) -> Any:
-    if isinstance(dt, int | float | np.floating | np.integer) and not isinstance(dt, bool):
+    if is_real(dt):
         if not dt >= 0:
             raise TimeStepError(f"dt is the time since the value before, at least 0, got {dt!r}.")
         return float(dt)

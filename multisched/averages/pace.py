@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace, choose, int_max
+from multisched.arrays import Array, Namespace, choose, int_max, is_integer
 from multisched.averages.mean import Mean, Scalar, alike, blended, pick
 from multisched.averages.statistic import counted, real_dtype, scalar_like
 from multisched.errors import NotARule, StepCountError, shown
@@ -112,7 +110,6 @@ def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
 
 
 def _whole(value: Any, what: str, least: int) -> int:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not least <= value <= int_max("int32"):
+    if not is_integer(value) or not least <= value <= int_max("int32"):
         raise StepCountError(f"{what} must be a whole number of calls, from {least} to 2**31 - 1, got {shown(value)}.")
     return int(value)

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace, choose, dtype_name, int_max, kind_of
+from multisched.arrays import Array, Namespace, choose, dtype_name, int_max, is_integer, is_real, kind_of
 from multisched.averages.statistic import Statistic, counted
 from multisched.errors import DTypeError, RuleError, shown
 
@@ -134,10 +132,10 @@ def plateau(
     """
     numbers = {"init": init, "factor": factor, "threshold": threshold, "minimum": minimum}
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or value != value:
+        if not is_real(value) or value != value:
             raise RuleError(f"{name} of plateau must be a real number, got {shown(value)}.")
     for name, count in {"patience": patience, "cooldown": cooldown}.items():
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+        if not is_integer(count) or count < 0:
             raise RuleError(f"{name} of plateau must be a non-negative integer, got {shown(count)}.")
     if not 0 < factor < 1:
         raise RuleError(f"factor of plateau must be between 0 and 1, got {factor!r}.")

@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace, choose
+from multisched.arrays import Array, Namespace, choose, is_real
 from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, functions_of, pick
 from multisched.averages.statistic import counted, real_dtype, scalar_like
 from multisched.errors import DecayError, shown
@@ -117,8 +115,7 @@ def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> 
 
 
 def _between(value: Any, what: str, least: float, most: float, name: str) -> float:
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not real or not least <= value <= most:
+    if not is_real(value) or not least <= value <= most:
         raise DecayError(f"{what} must be a number from {least:g} to {name}, got {shown(value)}.")
     return float(value)
 

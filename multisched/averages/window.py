@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace, choose
+from multisched.arrays import Array, Namespace, choose, is_integer
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
 from multisched.errors import WindowError
 
@@ -100,6 +98,6 @@ def sma(n: int) -> Sma:
     1.5
     3.0
     """
-    if isinstance(n, bool | np.bool_) or not isinstance(n, int | np.integer) or n < 1:
+    if not is_integer(n) or n < 1:
         raise WindowError(f"The window n of a moving average is an integer of at least 1, got {n!r}.")
     return Sma(int(n))

@@ -3,11 +3,11 @@
 from typing import Any
 
 from multisched.arrays import Array, Namespace
-from multisched.dialects.timm_parts import MOST_CYCLES, cycles, warmed, without_effect
+from multisched.dialects.timm_parts import cycles, warmed, without_effect
 from multisched.dialects.torch_cycles import count
 from multisched.errors import ScheduleValueError
 from multisched.schedules.catalogue import of_dialect
-from multisched.schedules.cycle import cosine_restarts
+from multisched.schedules.cycle import MOST_CYCLES, cosine_restarts
 from multisched.schedules.decay import cosine, linear, polynomial, tanh
 from multisched.schedules.parts import above, between, constant_like, flag, fraction, left_of, length, real
 from multisched.schedules.schedule import Schedule, schedule

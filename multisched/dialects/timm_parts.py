@@ -8,7 +8,7 @@ from typing import Any
 from multisched.dialects.torch_cycles import count
 from multisched.errors import ScheduleOptionError, shown
 from multisched.schedules.combine import delay, join, repeat, warmup
-from multisched.schedules.cycle import starts
+from multisched.schedules.cycle import MOST_CYCLES, starts
 from multisched.schedules.decay import constant, exponential, linear
 from multisched.schedules.parts import flag, real
 from multisched.schedules.piecewise import piecewise_constant
@@ -16,8 +16,6 @@ from multisched.schedules.schedule import Schedule
 
 Curve = Callable[[float, float, float], Schedule]
 """One cycle: from a value, to another, in so many steps."""
-
-MOST_CYCLES = 200  # told apart where they become longer, as in the catalogue
 
 
 def without_effect(t_in_epochs: Any, initialize: Any, noise_range_t: Any) -> None:

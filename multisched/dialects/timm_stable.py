@@ -71,9 +71,8 @@ def WSDLRScheduler(
 
 
 def _stable(lr: float, warmup_t: int, stable_fn: Any, timescale: Any, power: Any) -> Schedule:
-    kind, exponent = one_of(stable_fn, "stable_fn", "constant", "rsqrt", "power"), above(power, "stable_power", 0)
-    if exponent == 0:
-        raise ScheduleValueError(f"stable_power must be more than 0, got {power!r}.")
+    kind = one_of(stable_fn, "stable_fn", "constant", "rsqrt", "power")
+    exponent = above(power, "stable_power", 0, allowed=False)
     if kind == "constant":
         return constant(lr)
     scale: Any = length(warmup_t if timescale is None else timescale, "stable_timescale", zero=False)

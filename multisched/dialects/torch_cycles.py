@@ -4,9 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace
+from multisched.arrays import Array, Namespace, is_integer
 from multisched.errors import ScheduleOptionError, StepCountError, shown
 from multisched.schedules.catalogue import of_dialect
 from multisched.schedules.combine import at, from_function
@@ -31,7 +29,7 @@ from multisched.schedules.schedule import Schedule, schedule
 
 def count(value: Any, what: str, least: int = 0) -> int:
     """`value` as a whole number of steps."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
+    if not is_integer(value) or value < least:
         raise StepCountError(f"{what} must be a number of steps, an integer of at least {least}, got {shown(value)}.")
     return int(value)
 

@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace
+from multisched.arrays import Array, Namespace, is_integer
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.parts import (
@@ -73,7 +71,7 @@ def _checked_join(schedules: Any, boundaries: Any) -> dict[str, Any]:
 
 
 def _boundary(value: Any, what: str) -> int:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 0:
+    if not is_integer(value) or value < 0:
         raise StepCountError(f"{what} must be a step, a non-negative integer, got {shown(value)}.")
     return int(value)
 

@@ -24,7 +24,7 @@ from multisched.schedules.parts import (
 )
 from multisched.schedules.schedule import schedule
 
-_MOST_CYCLES = 200
+MOST_CYCLES = 200
 _LAST_STEP = 2**31
 
 
@@ -47,7 +47,7 @@ def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
     """Where the cycles after the first begin, and where the last one ends."""
     starts: list[float] = []
     at, period = steps, steps
-    while at < _LAST_STEP and len(starts) < (_MOST_CYCLES if cycles is None else cycles):
+    while at < _LAST_STEP and len(starts) < (MOST_CYCLES if cycles is None else cycles):
         starts.append(at)
         period *= period_mul
         at += period

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, dtype_name, int_max, kind_of
+from multisched.arrays import Array, Namespace, dtype_name, int_max, is_real, kind_of
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import Schedule, float_dtype
@@ -16,7 +16,7 @@ from multisched.schedules.schedule import Schedule, float_dtype
 # --- arguments -------------------------------------------------------------------------------------------------------
 def real(value: Any, what: str) -> int | float:
     """`value` as a finite Python number."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_real(value):
         raise ScheduleValueError(f"{what} must be a real number, got {shown(value)}.")
     number = value.item() if isinstance(value, np.generic) else value
     if not _finite(number):
@@ -41,7 +41,7 @@ def above(value: Any, what: str, least: float, *, allowed: bool = True) -> int |
 
 def length(value: Any, what: str, *, zero: bool = True) -> int | float:
     """`value` as the length of a phase, in steps: a whole number, or a fraction where a formula gives one."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_real(value):
         raise StepCountError(f"{what} must be a number of steps, got {shown(value)}.")
     number = value.item() if isinstance(value, np.generic) else value
     if not _finite(number) or number < 0 or (number == 0 and not zero):

@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, Plain, beside, dtype_name, freeze, int_max, kind_of, shape_of
+from multisched.arrays import (
+    Array,
+    Namespace,
+    Plain,
+    beside,
+    dtype_name,
+    freeze,
+    int_max,
+    is_integer,
+    kind_of,
+    shape_of,
+)
 from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import float_dtype, largest_step, schedule
@@ -25,7 +36,7 @@ class Steps(tuple[tuple[int, Plain], ...]):
 def _checked_key(key: Any, what: str) -> int:
     if isinstance(key, float | np.floating) and math.isnan(key):
         raise StepKeyError(f"Keys of {what} are steps, non-negative integers, got {key!r}.")
-    if isinstance(key, bool | np.bool_) or not isinstance(key, int | np.integer):
+    if not is_integer(key):
         raise StepKeyTypeError(f"Keys of {what} are steps, non-negative integers, got {shown(key)}.")
     if key < 0:
         raise StepKeyError(f"Keys of {what} are steps, counted from 0, got the negative key {key}.")

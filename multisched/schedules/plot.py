@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from multisched.arrays import is_integer
 from multisched.errors import ScheduleValueError, StepCountError, shown
 from multisched.schedules.edges import edges
 from multisched.schedules.schedule import Schedule, methods
@@ -20,7 +21,7 @@ Drawing needs matplotlib, which is not installed. Install it with
 
 def samples(schedule: Schedule, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Steps from 0 to `steps - 1` that show the curve, edges and the steps before them included; and its values."""
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or not 1 <= steps <= _MOST:
+    if not is_integer(steps) or not 1 <= steps <= _MOST:
         raise StepCountError(f"steps must be a number of steps to show, from 1 to 2**53, got {shown(steps)}.")
     if schedule.shape != ():
         raise ScheduleValueError(f"Only schedules of numbers can be drawn, got one of shape {schedule.shape}.")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from multisched.averages.mean import Mean
-from multisched.errors import AverageError, LeafError, SwapError
+from multisched.errors import AverageError, LeafError, SwapError, listed
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
-from multisched.trees.leaf import Seen, described, names_of
+from multisched.trees.leaf import Seen, described
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
 from multisched.trees.rounding import Rounding, update_key
@@ -113,7 +113,9 @@ class Average:
         self._copied = [i for i in self._where(COPY) if self._leaves[i].shape is not None]
         self._kept = [i for i in self._where(COPY) if self._leaves[i].shape is None]
         if self._kept and len(self._kept) == len(self._leaves):
-            raise LeafError(f"There is nothing to average: no leaf of {names_of(self._leaves)} is an array.")
+            raise LeafError(
+                f"There is nothing to average: none of {listed(leaf.name for leaf in self._leaves)} is an array."
+            )
         self._seed = checked_seed(seed)
         self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
         self._clock = Clock()

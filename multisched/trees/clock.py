@@ -4,6 +4,7 @@ While all is known, both are Python numbers, and the share is worked out on the 
 knows they move there, and stay.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from multisched.arrays import int_max
@@ -26,7 +27,7 @@ class Clock(NamedTuple):
         device = backend.device_of(self.count if where is None else where)
         count, weight = _scalar(backend, self.count, "int32", device), _scalar(backend, self.weight, dtype, device)
         where = _scalar(backend, True, "bool", device) if where is None else where
-        share, count, weight = _on_device(backend, rule)(count, weight, where)
+        share, count, weight = _on_device(backend, rule)(count, weight, where)  # type: ignore[arg-type]
         return share, Clock(count, weight)
 
     def known(self, backend: Backend) -> "Clock":
@@ -44,17 +45,12 @@ def _scalar(backend: Backend, value: Any, dtype: str, device: Any) -> Any:
     return backend.xp.full((), value, dtype=backend.dtype(dtype), device=device)
 
 
-_compiled: dict[tuple[str, Mean], Any] = {}
+@lru_cache(maxsize=64)
+def _on_device(backend: Any, rule: Mean) -> Any:
+    xp = backend.xp
 
+    def run(count: Any, weight: Any, where: Any) -> tuple[Any, Any, Any]:
+        share, after = rule.share(count, weight)
+        return share, xp.where(where, counted(xp, count), count), xp.where(where, after, weight)
 
-def _on_device(backend: Backend, rule: Mean) -> Any:
-    found = _compiled.get((backend.name, rule))
-    if found is None:
-        xp = backend.xp
-
-        def run(count: Any, weight: Any, where: Any) -> tuple[Any, Any, Any]:
-            share, after = rule.share(count, weight)
-            return share, xp.where(where, counted(xp, count), count), xp.where(where, after, weight)
-
-        found = _compiled[backend.name, rule] = backend.compile(run, 0, True)
-    return found
+    return backend.compile(run, 0, True)

@@ -43,12 +43,6 @@ def described(backend: Backend, name: str, policy: str, leaf: Any) -> Leaf:
     return Leaf(name, policy, tuple(leaf.shape), dtype, backend.placed(owned))
 
 
-def names_of(leaves: Sequence[Leaf], most: int = 5) -> str:
-    """Leaves by name, the first ones of many."""
-    names = ", ".join(repr(leaf.name) for leaf in leaves[:most]) or "none"
-    return names if len(leaves) <= most else f"{names}, ..."
-
-
 def owner(leaf: Any) -> Any:
     """The backend whose array a leaf is, if any."""
     found = next((backend for backend in loaded_backends() if backend.owns(leaf)), None)

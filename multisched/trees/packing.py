@@ -21,8 +21,6 @@ class Group(NamedTuple):
 
     runs: tuple[tuple[int, ...], ...]
     """Leaves by number, those of one shape together."""
-    shapes: tuple[tuple[int, ...], ...]
-    """The shape of each run."""
     packed: bool
 
     @property
@@ -40,7 +38,7 @@ def grouped(shapes: Sequence[tuple[int, ...]], keys: Sequence[Hashable | None], 
     groups = []
     for i, (shape, key) in enumerate(zip(shapes, keys, strict=True)):
         if key is None or prod(shape) > SMALL:
-            groups.append(Group(((i,),), (shape,), False))
+            groups.append(Group(((i,),), False))
         else:
             small.setdefault(key, {}).setdefault(shape, []).append(i)
     for runs in small.values():
@@ -49,7 +47,7 @@ def grouped(shapes: Sequence[tuple[int, ...]], keys: Sequence[Hashable | None], 
 
 
 def _packs(runs: dict[tuple[int, ...], list[int]], largest: int) -> list[Group]:
-    packs: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[]]
+    packs: list[list[tuple[int, ...]]] = [[]]
     room = largest
     for shape, leaves in runs.items():
         each = max(prod(shape), 1)
@@ -59,12 +57,7 @@ def _packs(runs: dict[tuple[int, ...], list[int]], largest: int) -> list[Group]:
                 packs.append([])
                 room = largest
             taken = leaves[at : at + room // each]
-            packs[-1].append((tuple(taken), shape))
+            packs[-1].append(tuple(taken))
             room -= len(taken) * each
             at += len(taken)
-    return [_group(pack) for pack in packs if pack]
-
-
-def _group(pack: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Group:
-    alone = len(pack) == 1 and len(pack[0][0]) == 1
-    return Group(tuple(run for run, _ in pack), tuple(shape for _, shape in pack), not alone)
+    return [Group(tuple(pack), sum(map(len, pack)) > 1) for pack in packs if pack]

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 from multisched.arrays import BITS, dtype_name, kind_of
-from multisched.errors import SelectError, shown
+from multisched.errors import SelectError, listed, shown
 
 AVERAGE, COPY, SKIP = POLICIES = ("average", "copy", "skip")
 
@@ -29,10 +29,7 @@ def _check_patterns(select: Mapping[str, str], names: tuple[str, ...]) -> None:
         if not isinstance(pattern, str):
             raise SelectError(f"The patterns of select are strings, got {shown(pattern)}.")
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise SelectError(
-                f"select has the pattern {pattern!r}, which no leaf matches; there are "
-                f"{', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}."
-            )
+            raise SelectError(f"select has the pattern {pattern!r}, which no leaf matches; there are {listed(names)}.")
 
 
 def _policy(select: Select | None, name: str, leaf: Any) -> str:

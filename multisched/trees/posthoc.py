@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multisched.arrays import averaging_dtype, dtype_name, int_max, kind_of, namespace_of, stop_gradient
+from multisched.arrays import averaging_dtype, dtype_name, int_max, is_integer, kind_of, namespace_of, stop_gradient
 from multisched.averages.power import PowerEma, power_ema
 from multisched.errors import RuleError, TreeMismatch, shown
 from multisched.trees.structure import Structure
@@ -195,8 +195,7 @@ def _checked(snapshots: Sequence[Any]) -> tuple[list[PowerEma], list[int]]:
 
 
 def _checked_updates(count: Any, what: str) -> int:
-    whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
-    if not whole or not 1 <= count <= int_max("int32"):
+    if not is_integer(count) or not 1 <= count <= int_max("int32"):
         raise RuleError(f"{what} must be a number of updates, from 1 to 2**31 - 1, got {shown(count)}.")
     return int(count)
 

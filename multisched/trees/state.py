@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multisched.arrays import dtype_name, int_max, namespace_of
-from multisched.errors import CheckpointMismatch, MultischedError, TracedInputError, shown
+from multisched.errors import CheckpointMismatch, MultischedError, TracedInputError, listed, shown
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 
 if TYPE_CHECKING:
     from multisched.trees.average import Average
 
-Named = dict[str, Any]
 SECTIONS = ("average", "compensation", "copied")
 """The average of each leaf; what rounding took of it; the latest value of what is copied."""
 
@@ -104,8 +103,8 @@ def _check_names(where: str, section: str, names: list[str], given: Any) -> None
     if not isinstance(given, Mapping):
         raise CheckpointMismatch(f"{where}{section} is a table of arrays by name, got {shown(given)}.")
     missing, extra = sorted(set(names) - set(given)), sorted(map(str, set(given) - set(names)))
-    told = [f"there is no {', '.join(map(repr, missing[:5]))} in its {section}"] if missing else []
-    told += [f"{', '.join(map(repr, extra[:5]))} in its {section} is of no leaf"] if extra else []
+    told = [f"there is no {listed(missing)} in its {section}"] if missing else []
+    told += [f"{listed(extra)} in its {section} is of no leaf"] if extra else []
     if told:
         raise CheckpointMismatch(f"{where}{' and '.join(told)}.")
 

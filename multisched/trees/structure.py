@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from multisched.errors import DuplicatePath, TreeMismatch
+from multisched.errors import DuplicatePath, TreeMismatch, listed
 from multisched.runtime.protocol import Container
 from multisched.runtime.registry import available_backends, get_backend
 
@@ -64,11 +64,10 @@ class Structure:
         found = None if self._other is None else self._other._read(tree)
         if found is None:
             other = Structure(tree)
-            missing, extra = [
-                [repr(n) for n in a.names if n not in b._index] for a, b in ((self, other), (other, self))
-            ]
+            missing = [name for name in self.names if name not in other._index]
+            extra = [name for name in other.names if name not in self._index]
             if missing or extra:
-                told = [f"lacks {_some(missing)}"] * bool(missing) + [f"has {_some(extra)} besides"] * bool(extra)
+                told = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
                 raise TreeMismatch(f"The tree is not that of the average: it {' and '.join(told)}.")
             found, self._other = other._read(tree), other
         assert found is not None
@@ -114,8 +113,3 @@ def _names(paths: list[str], parts: list[Container | None]) -> Iterator[str]:
             yield path or WHOLE
         else:
             yield from (".".join(filter(None, (path, name))) or WHOLE for name in part.names)
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -226,6 +226,21 @@ def test_lightning_takes_it_as_a_scheduler(tmp_path):
     assert saved["lr_schedulers"] == [{"count": 8}]
 
 
+def test_an_optimizer_that_accelerate_has_wrapped():
+    """What is driven is the optimizer inside, which takes the steps."""
+    accelerate = pytest.importorskip("accelerate", reason="Accelerate is not installed")
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, wrapped = accelerate.Accelerator(cpu=True).prepare(model, optimizer)
+    driver = ms.drive(wrapped, lr=LR)
+    assert driver.optimizer is optimizer
+    for k in range(3):
+        assert wrapped.param_groups[0]["lr"] == LR(k)
+        model(torch.ones(2, 2)).square().mean().backward()
+        wrapped.step()
+    assert driver.count == 3
+
+
 def test_accelerate_takes_it_as_a_scheduler():
     """Accelerate wraps it with the optimizer; each update has its rate."""
     accelerate = pytest.importorskip("accelerate", reason="Accelerate is not installed")

@@ -115,6 +115,23 @@ def test_what_the_block_does_to_the_model_is_undone(kind):
 
 
 @WRITABLE
+def test_two_averages_take_turns(kind):
+    """While a model holds one average no other is put into it, which would take the first for its own weights."""
+    model, avg = moved(kind)
+    other = ms.Average(model, ms.ema(0.5))
+    before = bits(on_host(model, kind))
+    with avg.swapped():
+        held = bits(on_host(model, kind))
+        with pytest.raises(SwapError, match="holds another average"), other.swapped():
+            pass
+        assert bits(on_host(model, kind)) == held
+    assert bits(on_host(model, kind)) == before
+    with other.swapped():
+        pass
+    assert bits(on_host(model, kind)) == before
+
+
+@WRITABLE
 def test_before_the_first_update_the_average_is_the_model(kind):
     """Swapping an average that was never updated shows what it was made of."""
     model = model_of(kind, 3.0)
