@@ -18,8 +18,10 @@ from multisched.arrays import Array, Namespace
 Device = Any
 """A device in the backend's own terms, or its name; None is the default."""
 
-_serial = itertools.count()
+PROTOCOL = 1
+"""The version of the contract: it grows when an adapter has to change in order to keep working."""
 
+_serial = itertools.count()
 
 Parts = tuple[Array, ...]
 """Arrays that together hold one, element by element."""
@@ -90,7 +92,11 @@ class Stage(Protocol):
 
 
 class Backend(Protocol):
-    """What every adapter supplies. Dtypes go by the names of the array API standard, and bfloat16."""
+    """What every adapter supplies. Dtypes go by the names of the array API standard, and bfloat16.
+
+    An adapter may say with `protocol`, an int, for which version of this contract it was written: an adapter of another
+    version than `PROTOCOL` is refused when it is looked up. One that does not say was written for version 1.
+    """
 
     name: str
     """As users write it in `backend=`."""

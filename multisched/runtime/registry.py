@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from multisched import arrays
 from multisched.errors import BackendNotInstalled, UnknownBackend
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import PROTOCOL, Backend
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -46,7 +46,8 @@ def get_backend(backend: Any = None) -> Backend:
 
     That is the one chosen by `use_backend`, else by the environment variable MULTISCHED_BACKEND, else NumPy.
 
-    Raises `UnknownBackend` for a name that is neither registered nor an array API namespace, and `BackendNotInstalled`
+    Raises `UnknownBackend` for a name that is neither registered nor an array API namespace, and for an adapter that
+    was written for another version of the contract (`multisched.runtime.protocol.PROTOCOL`); `BackendNotInstalled`
     where the framework is missing.
 
     >>> get_backend("numpy").name
@@ -59,7 +60,7 @@ def get_backend(backend: Any = None) -> Backend:
     elif isinstance(backend, ModuleType):
         name = backend.__name__
     elif hasattr(backend, "overwrite"):  # an adapter already
-        return backend  # type: ignore[no-any-return]
+        return _spoken(backend)
     else:
         raise UnknownBackend(f"{_given(backend)}. {_expected()}")
     found = _loaded.get(name)
@@ -75,12 +76,12 @@ def _load(backend: Any, name: str) -> Backend:
     for registered in (name, root):
         if registered in _entry_points() and registered != _ANY_NAMESPACE:
             if registered not in _loaded:
-                _loaded[registered] = _adapter(registered)()
+                _loaded[registered] = _spoken(_adapter(registered)())
             if registered != name:  # a module of the framework, if there is one, and it is a namespace
                 _namespace_module(backend, name)
             return _loaded[registered]
     module = _namespace_module(backend, name)
-    return _adapter(_ANY_NAMESPACE)(module)  # type: ignore[no-any-return]
+    return _spoken(_adapter(_ANY_NAMESPACE)(module))
 
 
 def _adapter(name: str) -> Any:
@@ -94,6 +95,18 @@ def _adapter(name: str) -> Any:
         raise BackendNotInstalled(
             f"The backend {name!r} needs a package that is not installed ({cause}). {way}"
         ) from cause
+
+
+def _spoken(adapter: Any) -> Backend:
+    """The adapter, if it was written for this version of the contract."""
+    version = getattr(adapter, "protocol", 1)
+    if type(version) is not int or version != PROTOCOL:
+        older = "multisched" if type(version) is int and version > PROTOCOL else "the package of the adapter"
+        raise UnknownBackend(
+            f"The adapter {adapter!r} was written for version {version!r} of the contract of backends, and "
+            f"this multisched has version {PROTOCOL}. Update {older}."
+        )
+    return adapter  # type: ignore[no-any-return]
 
 
 def _namespace_module(backend: Any, name: str) -> ModuleType:

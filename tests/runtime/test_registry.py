@@ -15,6 +15,7 @@ import pytest
 import multisched as ms
 from multisched.demo import EXAMPLES
 from multisched.errors import BackendMismatch, BackendNotInstalled, MultischedError, UnknownBackend
+from multisched.runtime.protocol import PROTOCOL
 
 TOY = Path(__file__).parents[1] / "packages" / "toy"
 
@@ -96,6 +97,24 @@ def test_what_names_none(given, said):
 def test_the_names_of_a_fresh_installation():
     """The registered backends are listed, installed or not, and without the adapter that serves all others."""
     assert ms.available_backends() == ["jax", "numpy", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("version", "outdated"), [(0, "adapter"), (2, "multisched"), (True, "adapter"), ("1", "adapter")]
+)
+def test_an_adapter_of_another_version_of_the_contract(version, outdated):
+    """It is refused when it is looked up, and the message says which side is to be updated."""
+    adapter = type("Other", (type(ms.get_backend("numpy")),), {"protocol": version})
+    with pytest.raises(UnknownBackend, match=rf"version {version!r} of the contract.*version 1. Update .*{outdated}"):
+        ms.get_backend(adapter())
+
+
+def test_an_adapter_that_names_no_version():
+    """It counts as one that was written for version 1, as those made for multisched 0.1 are."""
+    adapter = ms.get_backend("numpy")
+    assert PROTOCOL == 1
+    assert not hasattr(adapter, "protocol")
+    assert ms.get_backend(adapter) is adapter
 
 
 WITHOUT = """
