@@ -197,6 +197,15 @@ class OptimizerError(MultischedError, ValueError):
     """An optimizer cannot be driven: it is none, or has no hyperparameter, group or state of the kind."""
 
 
+# --- interrupted -----------------------------------------------------------------------------------------------------
+class ReentrantError(MultischedError, RuntimeError):
+    """A signal handler or a callback used an object in the middle of another call on it, on the same thread."""
+
+
+class TornError(MultischedError, RuntimeError):
+    """An update failed while it wrote, so that a part is new and a part old; only loading a state mends that."""
+
+
 # --- averages of whole models ----------------------------------------------------------------------------------------
 class TreeMismatch(MultischedError, ValueError):
     """A tree is not that of the average: a leaf is missing, extra, or of another shape, dtype or device."""
