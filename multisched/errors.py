@@ -13,9 +13,15 @@ def shown(value: object) -> str:
     return f"{text if len(text) <= 200 else text[:200] + '...'} of type {type(value).__name__}"
 
 
+def named(name: object) -> str:
+    """A name as error messages show it, cut short: it may come from a file of a stranger."""
+    text = repr(name)
+    return text if len(text) <= 100 else text[:100] + "..."
+
+
 def listed(names: Iterable[object], most: int = 5) -> str:
     """Names as error messages show them: the first ones of many, and how many more there are."""
-    shown_each = [repr(name) for name in names]
+    shown_each = [named(name) for name in names]
     more = f" and {len(shown_each) - most} more" if len(shown_each) > most else ""
     return ", ".join(shown_each[:most]) + more
 
@@ -229,7 +235,7 @@ class SwapError(MultischedError, RuntimeError):
 
 # --- files -----------------------------------------------------------------------------------------------------------
 class CheckpointError(MultischedError, ValueError):
-    """A checkpoint could not be loaded; nothing was changed."""
+    """A checkpoint could not be loaded or saved; nothing was changed."""
 
 
 class CheckpointCorrupt(CheckpointError):
@@ -238,3 +244,26 @@ class CheckpointCorrupt(CheckpointError):
 
 class CheckpointMismatch(CheckpointError):
     """The file is whole, but an entry is missing, unexpected, or of another shape or dtype."""
+
+
+class CheckpointFileError(CheckpointError, OSError):
+    """The system could not read or write a file; its own error is the `__cause__`, and `errno` is that of it."""
+
+    def __init__(self, message: str, errno: int | None = None, filename: str | None = None):
+        super().__init__(message, errno, filename)
+        self.errno, self.filename = errno, filename
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CheckpointNotFound(CheckpointFileError, FileNotFoundError):
+    """There is no such file, or no folder for it."""
+
+
+class CheckpointDenied(CheckpointFileError, PermissionError):
+    """The user may not read or write the file."""
+
+
+class CheckpointIsFolder(CheckpointFileError, IsADirectoryError):
+    """The path of a file leads to a folder."""

@@ -107,6 +107,15 @@ AVERAGES = {
     "a file of what is no average": Row(
         lambda t: ms.load(t.path, average()), errors.CheckpointMismatch, ValueError, ("multisched.save",)
     ),
+    "a file that is not there": Row(
+        lambda t: ms.load(t.folder / "none", average()), errors.CheckpointNotFound, FileNotFoundError, ("none", "load")
+    ),
+    "a folder in place of a file": Row(
+        lambda t: ms.save(t.folder, average()), errors.CheckpointIsFolder, IsADirectoryError, ("a folder", "save")
+    ),
+    "a path with a null character": Row(
+        lambda t: ms.save(f"{t.folder}/\0", average()), errors.CheckpointFileError, OSError, ("null",)
+    ),
     "a variable saved as an average": Row(
         lambda t: ms.save(t.path, t.w), errors.NotAVariable, TypeError, ("ms.Average", "save_variables")
     ),

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "MultischedError": "the root, never raised itself",
     "SymbolicUseError": "the family of TensorTruthError, TensorConversionError and TensorIterationError",
     "CheckpointError": "the family of CheckpointCorrupt and CheckpointMismatch; distributed arrays have a test",
+    "CheckpointDenied": "needs a user whom the system may refuse something, in a test of its own",
     "BackendNotInstalled": "needs a registered backend that is missing, which a test of its own makes up",
     "TracedInputError": "needs a compiler, in a test of its own",
 }

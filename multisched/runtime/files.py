@@ -1,24 +1,31 @@
 """Arrays in files: safetensors, written atomically and array by array, with checksums of all that is in them.
 
-The format holds no code, so that a file from a stranger is safe to open; any backend reads any other's file.
+The format holds no code, so that a file from a stranger is safe to open; any backend reads any other's file. What is
+read, and what is allocated for it, is in proportion to the file, and to what the caller asks for.
 """
 
 import errno
+import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from multisched.errors import CheckpointCorrupt, DTypeError
+from multisched.errors import CheckpointCorrupt, CheckpointDenied, CheckpointError, DTypeError, named
 from multisched.runtime import header
+from multisched.runtime.paths import check_regular, shown_path, telling, text_of
 
 _ABANDONED = 60 * 60
 """Seconds without a byte written after which a temporary file is one that a process left behind when it died."""
+
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Later(NamedTuple):
@@ -29,26 +36,35 @@ class Later(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
+# --- writing ---------------------------------------------------------------------------------------------------------
 def write_arrays(
-    path: str | os.PathLike[str],
-    arrays: Mapping[str, "np.ndarray | Later"],
-    metadata: Mapping[str, str] | None = None,
+    path: PathLike, arrays: Mapping[str, "np.ndarray | Later"], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays by name. The file at `path` is the old one or the new one, whole, whatever happens meanwhile."""
+    """Write arrays by name. The file at `path` is the old one or the new one, whole, whatever happens meanwhile.
+
+    Raises `DTypeError` for what the format lacks, and `CheckpointError` for what cannot be written, before the file is
+    touched, and `CheckpointFileError` where the system refuses.
+    """
+    path = text_of(path)
     forms = {name: _form(array) for name, array in arrays.items()}
     for name, (dtype, _) in forms.items():
         if not header.has(dtype):
             raise DTypeError(f"{name}: safetensors has no dtype {dtype}.")
-    entries, checksums = header.laid_out(forms), {}
-    with _replacing(Path(os.path.realpath(path))) as file:
-        file.write(header.written(entries, metadata or {}, None))
+    metadata = dict(sorted((metadata or {}).items()))
+    entries, checksums = header.laid_out(forms), dict[str, str]()
+    try:
+        begin = header.written(entries, metadata, None)
+    except ValueError as cause:
+        raise CheckpointError(f"Cannot save to {shown_path(path)}: {cause}.") from cause
+    with telling("save to", path), _replacing(path) as file:
+        file.write(begin)
         for name in entries:
             data = _bytes(arrays[name])
             checksums[name] = header.checksum(data)
             file.write(data)
             del data  # before the next array is read
         file.seek(0)
-        file.write(header.written(entries, metadata or {}, checksums))
+        file.write(header.written(entries, metadata, checksums))
 
 
 def _form(array: "np.ndarray | Later") -> tuple[str, tuple[int, ...]]:
@@ -62,30 +78,75 @@ def _bytes(array: "np.ndarray | Later") -> Any:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A new file, which takes the place of `target` at the end of the block, and only then."""
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    """A new file, which takes the place of the one that `path` leads to at the end of the block, and only then.
+
+    It gets the mode and the owner of the file that it replaces, or those of any new file. Links are followed.
+    """
+    old = _replaceable(path)
+    target = Path(os.path.realpath(path))
     _clear(target)
-    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.partial")
+    temporary = target.with_name(f"{_prefix(target)}{os.urandom(8).hex()}.partial")
+    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o700  # nobody else reads it before it is as the old
     try:
-        with open(temporary, "xb") as file:  # with the permissions of any new file, which tempfile withholds
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
+            if old is not None:
+                _make_alike(file.fileno(), old)
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
     _sync_folder(target.parent)
 
 
+def _replaceable(path: str) -> os.stat_result | None:
+    """What is known of the regular file that is to be replaced, if there is one; anything else there is an error."""
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        return None
+    check_regular(old, "save to", path)
+    if not os.access(path, os.W_OK):  # renaming would not ask, but whoever made the file read-only meant it
+        message = f"Cannot save to {shown_path(path)}: the file is read-only. Remove it, or let it be written."
+        raise CheckpointDenied(message, errno.EACCES, path)
+    return old
+
+
+def _make_alike(file: int, old: os.stat_result) -> None:
+    """Give an open file the owner and the mode of an old one, as far as the system lets."""
+    if not hasattr(os, "fchown"):  # Windows
+        return
+    mode, new = stat.S_IMODE(old.st_mode) & 0o777, os.fstat(file)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.fchown(file, old.st_uid, old.st_gid)
+        except OSError:  # of another user: then the group is another, and may do what everybody may
+            mode = mode & 0o707 | (mode & 0o007) << 3
+    with suppress(OSError):  # there are file systems without modes
+        os.fchmod(file, mode)
+
+
+def _prefix(target: Path) -> str:
+    """How the names of temporary files for a target begin; they are no longer than any file system allows."""
+    name = target.name
+    if len(os.fsencode(name)) > 100:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return f".{name}."
+
+
 def _clear(target: Path) -> None:
     """Remove what processes that died while they wrote `target` have left; one that lives has written lately."""
-    ours = re.compile(re.escape(f".{target.name}.") + "[0-9a-f]{16}[.]partial")
+    ours = re.compile(re.escape(_prefix(target)) + "[0-9a-f]{16}[.]partial")
     with suppress(OSError):  # a folder that cannot be listed may still be written to
         for name in filter(ours.fullmatch, os.listdir(target.parent)):
             left = target.with_name(name)
             with suppress(OSError):
-                if time.time() - left.stat().st_mtime > _ABANDONED:
+                found = left.lstat()
+                if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > _ABANDONED:
                     left.unlink()
 
 
@@ -93,50 +154,95 @@ def _sync_folder(folder: Path) -> None:
     """Make the new name of a file last through a loss of power, where folders can be opened."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # a folder that may be written to and not be read
+        return
     try:
         os.fsync(opened)
     except OSError as cause:
-        if cause.errno != errno.EINVAL:  # some network file systems cannot, and keep names without it
+        if cause.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems keep names without it
             raise
     finally:
         os.close(opened)
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays in a file, by name. Raises `CheckpointCorrupt` unless it is whole; no such file is an `OSError`."""
+# --- reading ---------------------------------------------------------------------------------------------------------
+class Stored:
+    """The arrays of a file that is open: what they look like, and each one when it is asked for."""
+
+    def __init__(self, path: str, file: BinaryIO):
+        self._path, self._file = path, file
+        length = os.fstat(file.fileno()).st_size
+        try:
+            first = file.read(8)
+            self._header = header.read(first + file.read(header.size_of(first, length) - 8), length)
+        except (ValueError, KeyError, TypeError, RecursionError) as cause:
+            raise self._damaged("is no whole safetensors file", str(cause)[:500]) from cause
+        self.metadata = self._header.metadata
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header.entries)
+
+    def later(self, name: str) -> Later:
+        """An array that is read from the file, which must be open then, when its turn comes."""
+        entry = self._header.entries[name]
+        return Later(entry.dtype, entry.shape, partial(self._read, name))
+
+    def _read(self, name: str) -> np.ndarray:
+        """An array, once its bytes are known to be those that were written."""
+        entry = self._header.entries[name]
+        with telling("load", self._path):
+            data = np.empty(entry.end - entry.start, np.uint8)
+            self._file.seek(self._header.size + entry.start)
+            if self._file.readinto(data) != len(data):  # type: ignore[attr-defined]
+                raise self._damaged("is damaged", "it became shorter while it was read")
+        checksums = self._header.checksums
+        if checksums is not None and checksums[name] != header.checksum(data):
+            raise self._damaged("is damaged", f"the checksum of {named(name)} is not that of its bytes")
+        dtype = _dtype(entry.dtype)
+        return data.view(dtype.newbyteorder("<")).reshape(entry.shape).astype(dtype, copy=False)
+
+    def _damaged(self, what: str, why: str) -> CheckpointCorrupt:
+        return CheckpointCorrupt(f"{shown_path(self._path)} {what}: {why}.")
+
+
+def _dtype(name: str) -> Any:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+@contextmanager
+def opened(path: PathLike) -> Iterator[Stored]:
+    """The arrays of a file, which can be read inside the block.
+
+    Raises `CheckpointCorrupt` unless the file is whole, and `CheckpointFileError` where there is none, or the system
+    refuses. All arrays are of one moment, whoever replaces the file meanwhile.
+    """
+    path = text_of(path)
+    with telling("load", path):
+        check_regular(os.stat(path), "load", path)  # before it is opened, which would wait for the writer of a pipe
+        file = open(path, "rb", opener=_open_to_read)  # noqa: SIM115
+    with file:
+        check_regular(os.fstat(file.fileno()), "load", path)
+        with telling("load", path):
+            stored = Stored(path, file)
+        yield stored
+
+
+def _open_to_read(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # in case that it has become a pipe
+
+
+def read_arrays(path: PathLike) -> dict[str, np.ndarray]:
+    """All arrays in a file, by name; raises as `opened` does."""
     return read_file(path)[0]
 
 
-def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays in a file, and what else its writer said of them; raises as `read_arrays` does.
-
-    The arrays share the memory of the content, which is read once, and cannot be written.
-    """
-    content = Path(path).read_bytes()
-    try:
-        head = header.read(content)
-        data = memoryview(content)[head.size :]
-        arrays = {name: _array(entry, data[entry.start : entry.end]) for name, entry in head.entries.items()}
-    except (ValueError, KeyError, TypeError, RecursionError) as cause:
-        raise CheckpointCorrupt(f"{os.fspath(path)!r} is no whole safetensors file: {cause}.") from cause
-    if head.checksums is not None and set(head.checksums) != set(head.entries):
-        names = ", ".join(sorted(map(repr, set(head.checksums) ^ set(head.entries))))
-        raise CheckpointCorrupt(f"{os.fspath(path)!r} is damaged: entries and checksums differ in {names}.")
-    for name, entry in head.entries.items():
-        if head.checksums is not None and head.checksums[name] != header.checksum(data[entry.start : entry.end]):
-            raise CheckpointCorrupt(
-                f"{os.fspath(path)!r} is damaged: the checksum of {name!r} is not that of its bytes."
-            )
-    return arrays, head.metadata
-
-
-def _array(entry: header.Entry, data: memoryview) -> np.ndarray:
-    if entry.dtype == "bfloat16":
-        import ml_dtypes
-
-        dtype = np.dtype(ml_dtypes.bfloat16)
-    else:
-        dtype = np.dtype(entry.dtype)
-    found = np.ndarray(entry.shape, dtype.newbyteorder("<"), data)
-    return found.astype(dtype, copy=not found.flags.aligned)
+def read_file(path: PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays in a file, and what else its writer said of them; raises as `opened` does."""
+    with opened(path) as stored:
+        return {name: stored.later(name).read() for name in stored}, stored.metadata

@@ -1,30 +1,35 @@
 """Averages in files: safetensors, written whole or not at all, with a checksum for each array."""
 
-import os
 import re
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from multisched.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, NotAVariable, shown
-from multisched.runtime.files import Later, read_file, write_arrays
+from multisched.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, NotAVariable, named, shown
+from multisched.runtime.files import Later, PathLike, Stored, opened, write_arrays
+from multisched.runtime.paths import shown_path, text_of
 from multisched.trees.average import Average
 from multisched.trees.state import SECTIONS, load_state, numbers, sections
 
 _RULE, _ROUNDING = "multisched.rule", "multisched.rounding"
 
 
-def save(path: str | os.PathLike[str], average: Average) -> None:
+def save(path: PathLike, average: Average) -> None:
     """Write an average to a safetensors file, which any backend can load.
 
     The file at `path` is the old one or the new one, whole, whatever happens meanwhile. It has the names, shapes and
     dtypes of all leaves, the count, the rule, and checksums of all that; it holds no code. Leaves that are skipped, or
-    no arrays, are not in it. The others come to the host one at a time, while updates from other threads wait. A link
-    is followed, and stays. What a process that was killed left beside the file goes at the first save an hour later.
+    no arrays, are not in it. The others come to the host one at a time, while updates from other threads wait.
+
+    A file that is replaced keeps its mode, and its owner where the system lets; a new one has the mode of any new file.
+    A link is followed, and stays a link. A later save removes temporary files that a killed process left behind, once
+    they are an hour old.
 
     Raises `SwapError` while the model holds the average, `CheckpointError` for an average of distributed arrays, whose
-    `state_dict()` is for `torch.distributed.checkpoint`, `DTypeError` for complex128, and `OSError`.
+    `state_dict()` is for `torch.distributed.checkpoint`, `DTypeError` for complex128, and `CheckpointFileError`, which
+    is an `OSError`, where the system refuses: no folder (`CheckpointNotFound`), no permission or a read-only file
+    (`CheckpointDenied`), a folder in its place (`CheckpointIsFolder`), a pipe or a device, a full disk.
 
     >>> import tempfile
     >>> import numpy as np
@@ -61,32 +66,44 @@ def _configuration(average: Average) -> dict[str, str]:
     return {_RULE: rule, _ROUNDING: "none" if rounding is None else type(rounding).__name__.lower()}
 
 
-def load(path: str | os.PathLike[str], average: Average) -> None:
+def load(path: PathLike, average: Average) -> None:
     """Read what `save` wrote into an average of the same rule and leaves, of any backend.
 
     Raises `CheckpointCorrupt` for a file that is damaged, `CheckpointMismatch` for one of another rule or of other
-    leaves, shapes or dtypes, saying what differs, and `OSError` for none; then the average is as it was.
+    leaves, shapes or dtypes, saying what differs, and `CheckpointFileError` where the system refuses, which is
+    `CheckpointNotFound` if there is no file; then the average is as it was. An array is read once its shape is known to
+    be that of the average, so that a file from a stranger costs no more memory than the average does.
     """
     average = _checked(average)
-    where = f"Cannot load {os.fspath(path)!r}: "
-    arrays, metadata = read_file(path)
-    if _RULE not in metadata:
-        raise CheckpointMismatch(f"{where}it is no average that multisched.save wrote.")
-    for key, here in _configuration(average).items():
-        if metadata.get(key) != here:
-            raise CheckpointMismatch(f"{where}its {key.partition('.')[2]} is {metadata.get(key)}, and here {here}.")
+    where = f"Cannot load {shown_path(text_of(path))}: "
+    with opened(path) as stored:
+        if _RULE not in stored.metadata:
+            raise CheckpointMismatch(
+                f"{where}it is no average that multisched.save wrote, or has lost its rule, as where "
+                "another program wrote it again without its metadata."
+            )
+        for key, here in _configuration(average).items():
+            there = stored.metadata.get(key)
+            if there != here:
+                raise CheckpointMismatch(f"{where}its {key.partition('.')[2]} is {str(there)[:500]}, and here {here}.")
+        state = _state_in(stored, where)
+        with average._lock:
+            average._ready("load it")
+            load_state(average, state, where)
+
+
+def _state_in(stored: Stored, where: str) -> dict[str, Any]:
+    """The state in a file, of which each array is read once it is known to fit."""
     state: dict[str, Any] = {}
-    for path_in_file, array in arrays.items():
-        section, _, name = path_in_file.partition("/")
+    for name_in_file in stored:
+        section, _, name = name_in_file.partition("/")
         if section in SECTIONS:
-            state.setdefault(section, {})[name] = array
-        elif path_in_file in ("count", "weight"):
-            state[path_in_file] = array
+            state.setdefault(section, {})[name] = stored.later(name_in_file)
+        elif name_in_file in ("count", "weight"):
+            state[name_in_file] = stored.later(name_in_file)
         else:
-            raise CheckpointCorrupt(f"{where}it has the entry {path_in_file!r}, which no average has.")
-    with average._lock:
-        average._ready("load it")
-        load_state(average, state, where)
+            raise CheckpointCorrupt(f"{where}it has the entry {named(name_in_file)}, which no average has.")
+    return state
 
 
 def _checked(average: Any) -> Average:

@@ -8,6 +8,7 @@ import numpy as np
 
 from multisched.arrays import dtype_name, int_max, namespace_of
 from multisched.errors import CheckpointMismatch, MultischedError, TracedInputError, listed, shown
+from multisched.runtime.files import Later
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 
@@ -54,8 +55,8 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
     """Make an average hold what a state says; `where` opens the errors."""
     if not isinstance(state, Mapping):
         raise CheckpointMismatch(f"{where}it is a dict as state_dict() gives, got {shown(state)}.")
-    if unknown := sorted(map(repr, set(state) - {"count", "weight", *SECTIONS})):
-        raise CheckpointMismatch(f"{where}it has the entries {', '.join(unknown)}, which no average has.")
+    if unknown := sorted(set(state) - {"count", "weight", *SECTIONS}, key=repr):
+        raise CheckpointMismatch(f"{where}it has the entries {listed(unknown)}, which no average has.")
     if state.get("compensation") and not average._mean.rests:
         raise CheckpointMismatch(f'{where}it was held with rounding="compensated", and this average is not.')
     clock = _clock(average, state, where)
@@ -91,7 +92,7 @@ def _number(average: "Average", state: Mapping[str, Any], name: str, where: str)
     if name not in state:
         raise CheckpointMismatch(f"{where}it lacks the number {name!r}.")
     value = state[name]
-    if hasattr(value, "dtype"):
+    if hasattr(value, "dtype") and not (isinstance(value, Later) and value.shape):  # not read for its bytes alone
         value = _on_host(average, f"{where}{name}", value)
         value = value.item() if value.shape == () else value
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -138,7 +139,9 @@ def _layout(backend: Any, array: Any) -> Any:
 
 
 def _on_host(average: "Average", where: str, value: Any) -> np.ndarray:
-    """An array of any backend, as NumPy's."""
+    """An array of any backend or in a file, as NumPy's."""
+    if isinstance(value, Later):
+        return value.read()
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
     backend = average._backend

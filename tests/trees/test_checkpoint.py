@@ -421,14 +421,14 @@ except OSError as error:
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such limit")
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_a_full_disk_leaves_the_old_file(tmp_path, room):
-    """Where the system takes no more bytes, the `OSError` is its own, the old file stays, and nothing beside it."""
+    """Where the system takes no more bytes, the error has its number, the old file stays, and nothing beside it."""
     path = tmp_path / "file"
     ms.save(path, small())
     before = path.read_bytes()
     run = subprocess.run(
         [sys.executable, "-c", FULL, str(path), str(room)], capture_output=True, text=True, check=True, timeout=60
     )
-    assert run.stdout.split() == ["OSError", str(errno.EFBIG)]
+    assert run.stdout.split() == ["CheckpointFileError", str(errno.EFBIG)]
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["file"]
 
@@ -497,7 +497,8 @@ def test_saving_holds_one_leaf_at_a_time(path, name):
     finally:
         tracemalloc.stop()
     assert saving < 1.3 * each
-    assert count * each <= loading < (count + 1.3) * each
+    held = count if name == "numpy" else 1  # torch's own memory is not traced
+    assert held * each <= loading < (held + 1.3) * each
 
 
 def test_the_message_names_the_file_and_the_array(path):

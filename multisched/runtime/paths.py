@@ -1,0 +1,72 @@
+"""Paths that users give: what they may lead to, and what the system says of them, as errors of this library."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from multisched.errors import (
+    CheckpointDenied,
+    CheckpointError,
+    CheckpointFileError,
+    CheckpointIsFolder,
+    CheckpointNotFound,
+    MultischedError,
+    shown,
+)
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+_OURS = {
+    FileNotFoundError: CheckpointNotFound,
+    PermissionError: CheckpointDenied,
+    IsADirectoryError: CheckpointIsFolder,
+}
+_LONGEST = 300
+"""Characters of a path in a message."""
+
+
+def text_of(path: object) -> str:
+    """A path as text: what `open` takes besides the numbers of open files."""
+    try:
+        text = os.fsdecode(path)  # type: ignore[arg-type]
+    except TypeError as cause:
+        raise CheckpointError(f"A path is a str, bytes or an os.PathLike, got {shown(path)}.") from cause
+    if "\0" in text:
+        raise CheckpointFileError(f"{shown_path(text)} is no path: it has a null character.", errno.EINVAL, text)
+    return text
+
+
+def shown_path(path: str) -> str:
+    """A path as messages show it: of a long one the ends."""
+    text = repr(path)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}...{text[-_LONGEST // 2 :]}"
+
+
+@contextmanager
+def telling(doing: str, path: str) -> Iterator[None]:
+    """Raise what the system refuses inside the block as a `CheckpointFileError`, whose cause it is."""
+    try:
+        yield
+    except MultischedError:
+        raise
+    except OSError as cause:
+        kind = next((ours for theirs, ours in _OURS.items() if isinstance(cause, theirs)), CheckpointFileError)
+        reason = cause.strerror or str(cause) or type(cause).__name__
+        raise kind(f"Cannot {doing} {shown_path(path)}: {reason}.", cause.errno, path) from cause
+
+
+def check_regular(found: os.stat_result, doing: str, path: str) -> None:
+    """Refuse what is there but no regular file: to open a pipe would wait, and a device is not to be replaced."""
+    if stat.S_ISDIR(found.st_mode):
+        message = f"Cannot {doing} {shown_path(path)}: it is a folder, and the path should name a file in it."
+        raise CheckpointIsFolder(message, errno.EISDIR, path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
+        message = f"Cannot {doing} {shown_path(path)}: it is {kind}, and a checkpoint is a regular file."
+        raise CheckpointFileError(message, errno.EINVAL, path)
