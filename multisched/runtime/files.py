@@ -110,7 +110,8 @@ def _replaceable(path: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     check_regular(old, "save to", path)
-    if not os.access(path, os.W_OK):  # renaming would not ask, but whoever made the file read-only meant it
+    effective = os.access in os.supports_effective_ids
+    if not os.access(path, os.W_OK, effective_ids=effective):  # to rename would not ask, but read-only is meant
         message = f"Cannot save to {shown_path(path)}: the file is read-only. Remove it, or let it be written."
         raise CheckpointDenied(message, errno.EACCES, path)
     return old
