@@ -63,11 +63,12 @@ _HOMES = {
     ),
     "multisched.graph.tensor": ("Tensor",),
     "multisched.integrations.attach": ("Attachment",),
+    "multisched.integrations.drive": ("drive",),
+    "multisched.integrations.driving.settings": ("relative",),
     "multisched.integrations.optax": (
         "as_optax",
         "average_of",
     ),
-    "multisched.integrations.torch": ("drive",),
     "multisched.runtime.registry": (
         "available_backends",
         "get_backend",

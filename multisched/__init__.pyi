@@ -109,14 +109,17 @@ from multisched.graph.tensor import (
 from multisched.integrations.attach import (
     Attachment as Attachment,
 )
+from multisched.integrations.drive import (
+    drive as drive,
+)
+from multisched.integrations.driving.settings import (
+    relative as relative,
+)
 from multisched.integrations.optax import (
     as_optax as as_optax,
 )
 from multisched.integrations.optax import (
     average_of as average_of,
-)
-from multisched.integrations.torch import (
-    drive as drive,
 )
 from multisched.runtime.registry import (
     available_backends as available_backends,

@@ -200,7 +200,12 @@ class StateError(MultischedError, ValueError):
 
 
 class OptimizerError(MultischedError, ValueError):
-    """An optimizer cannot be driven: it is none, or has no hyperparameter, group or state of the kind."""
+    """An optimizer cannot be driven: it is none, has no such hyperparameter, group or state, or is driven already."""
+
+    def __init__(self, message: str, driver: object = None):
+        super().__init__(message)
+        self.driver = driver
+        """The driver that drives it already; None where the error is another."""
 
 
 # --- interrupted -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,303 @@
+"""The driver that `drive` returns: its clock, its state, and what becomes of it when it is copied.
+
+It is a scheduler of torch's own kind, so that whatever asks for one takes it: Lightning, Accelerate, a loop that calls
+`scheduler.step()`. It counts the optimizers' own steps, by the hooks of `harness`.
+"""
+
+import copy
+import importlib
+import weakref
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NoReturn
+
+import numpy as np
+
+from multisched.arrays import is_real
+from multisched.averages.plateau import Plateau
+from multisched.errors import OptimizerError
+from multisched.integrations.driving.copies import packed, unpack
+from multisched.integrations.driving.harness import Harness, harness_of
+from multisched.integrations.driving.meaning import Own, Parts, Sources, own_value, parts_of
+from multisched.integrations.driving.members import Clock, Line, Member
+from multisched.integrations.driving.settings import Setting
+from multisched.integrations.driving.state import (
+    checked_clock,
+    checked_counts,
+    checked_states,
+    metric_value,
+    plain,
+    saved_state,
+)
+
+
+class Drive:
+    """Everything of a driver that is not torch's; `driver_class` joins it to `LRScheduler`."""
+
+    def __init__(self, optimizers: list[Any], settings: list[Setting], plateau: Plateau | None, manual: bool):
+        self.settings, self.plateau, self.manual = settings, plateau, manual
+        self.sources = Sources(plateau)
+        for setting in settings:
+            for rule in setting.rules():
+                if not is_real(rule):
+                    self.sources.index(setting.name, getattr(rule, "schedule", rule))
+        shared = Clock()
+        self.clocks = [shared if manual else Clock() for _ in optimizers]
+        self.optimizers: list[Any] = [weakref.ref(optimizer) for optimizer in optimizers]
+        self.harnesses: list[Any] = []
+        """Weak references, too: none before the driver is attached, and none after it is detached."""
+        self.kept: list[Any] = []
+        """Optimizers that only this driver has: those of a copy, made with it."""
+        self._step_count = 1  # Accelerate counts it up
+
+    # --- optimizers --------------------------------------------------------------------------------------------------
+    def attach(self, replaced: list["Drive"]) -> None:
+        """Hang the driver on its optimizers and write, or raise and leave everything as it was.
+
+        Own values are those that the replaced drivers read, where they did.
+        """
+        optimizers = [ref() for ref in self.optimizers]
+        harnesses = [harness_of(optimizer) or Harness(optimizer) for optimizer in optimizers]
+        lines = [Line(self, clock) for clock in self.clocks]
+        first = 0
+        try:
+            self.harnesses = [weakref.ref(harness) for harness in harnesses]
+            for optimizer, harness in zip(optimizers, harnesses, strict=True):
+                harness.see(unclear="later")
+                for index, member in enumerate(harness.members):
+                    self._read(member, first + index, replaced)
+                first += len(optimizer.param_groups)
+            meanings = [[self.meaning(member) for member in harness.members] for harness in harnesses]
+            self._evaluate()
+        except BaseException:
+            self.harnesses = []
+            for harness in harnesses:
+                for member in harness.members:
+                    member.forget(self)
+            raise
+        for other in replaced:
+            other.detach()
+        for harness, line, parts in zip(harnesses, lines, meanings, strict=True):
+            for member, meaning in zip(harness.members, parts, strict=True):
+                member.parts[self] = meaning
+            harness.join(line)
+
+    def _read(self, member: Member, index: int, replaced: list["Drive"]) -> None:
+        member.index_of[self] = index
+        own = member.own[self] = {}
+        for setting in self.settings:
+            rule = setting.rule_of(index, member.group)
+            if rule is not None:
+                read = [m[setting.name] for other in replaced if setting.name in (m := member.own.get(other, {}))]
+                own[setting.name] = read[0] if read else own_value(setting.name, rule, member.group)
+
+    def meaning(self, member: Member) -> dict[str, Parts]:
+        """What a group is to have, by hyperparameter. Raises `OptimizerError` where that is unclear."""
+        parts = {}
+        group = member.group
+        for setting in self.settings:
+            rule = setting.rule_of(member.index_of.get(self), group)
+            if rule is not None:
+                own = member.own[self].get(setting.name)
+                if own is None:
+                    own = member.own[self][setting.name] = own_value(setting.name, rule, group)
+                parts[setting.name] = parts_of(setting, rule, own, self._everyone(setting.name), group, self.sources)
+        return parts
+
+    def _everyone(self, name: str) -> list[Own]:
+        """The own values of all groups of all optimizers."""
+        members = [member for ref in self.harnesses if (harness := ref()) for member in harness.members]
+        return [member.own[self][name] for member in members if name in member.own.get(self, {})]
+
+    def detach(self) -> None:
+        """Leave the optimizers as they are from now on; a second call changes nothing."""
+        for ref in self.harnesses:
+            harness = ref()
+            if harness is not None:
+                harness.leave(self)
+        self.harnesses = []
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, or the first of several. Raises `OptimizerError` if it is gone."""
+        optimizer = self.optimizers[0]()
+        if optimizer is None:
+            raise OptimizerError(
+                "The optimizer of this driver is gone. A driver does not keep it alive; keep it in a variable:\n"
+                "    optimizer = torch.optim.SGD(...)\n"
+                "    driver = ms.drive(optimizer, ...)"
+            )
+        return optimizer
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for ref in self.optimizers if (o := ref()) is not None for group in o.param_groups]
+
+    # --- the clock ---------------------------------------------------------------------------------------------------
+    @property
+    def count(self) -> Any:
+        """The steps so far; a list for several optimizers, which count their own; with `manual` the clock."""
+        counts = [clock.count for clock in self.clocks]
+        return counts[0] if self.manual or len(counts) == 1 else counts
+
+    @property
+    def last_epoch(self) -> Any:
+        """The count of the first optimizer, by torch's name."""
+        return self.clocks[0].count
+
+    def step(self, metric: Any = None, /, *, at: Any = None) -> None:
+        """Set the clock of a `manual` driver; of any other, nothing, since the optimizer's steps are counted.
+
+        Parameters
+        ----------
+        metric:
+            What `report` takes, for trainers that give it to a scheduler, as to torch's `ReduceLROnPlateau`.
+        at:
+            The clock, in the unit of the schedules; without it, a `manual` driver counts one step more.
+
+        Raises `OptimizerError`, and changes nothing, for a clock that is no number from 0 on or of a driver that is not
+        `manual`, for a metric where no rule takes one, and where a driver was detached.
+        """
+        if metric is not None:
+            if at is not None or not self.sources.fed:
+                raise OptimizerError(
+                    f"step({metric!r}) gives a metric, and this driver has no ms.plateau that takes one. The clock "
+                    f"of a driver made with manual=True is set by step(at={metric!r})."
+                )
+            self.report(metric)
+        if not self.manual:
+            if at is not None:
+                raise OptimizerError(
+                    f"step(at={at!r}) sets a clock, and this driver counts the steps of its optimizer. Make it with "
+                    "ms.drive(optimizer, manual=True, ...), or give it a count: load_state_dict({'count': n})."
+                )
+            return
+        clock = self.clocks[0].count
+        if at is None:
+            if not isinstance(clock, int):
+                raise OptimizerError(
+                    f"The clock is at {clock!r}, which counts no steps; say where it is now: step(at=...)."
+                )
+            at = clock + 1
+        self._set([checked_clock(at)])
+
+    def report(self, metric: Any) -> None:
+        """Give a metric to every `ms.plateau` of the driver; what it makes of it counts from the next step on.
+
+        Raises `OptimizerError`, and changes nothing, for anything but a real number or an array of one, and where no
+        rule takes a metric.
+        """
+        if not self.sources.fed:
+            raise OptimizerError("No rule of this driver takes a metric; drive with lr=ms.plateau(0.1) or plateau=.")
+        value = metric_value(metric)
+        before = [fed.state for fed in self.sources.fed]
+        for fed in self.sources.fed:
+            fed.state, _ = fed.rule.step(fed.state, np.float64(value))
+        try:
+            self._set([clock.count for clock in self.clocks])
+        except BaseException:
+            for fed, state in zip(self.sources.fed, before, strict=True):
+                fed.state = state
+            raise
+
+    def _evaluate(self) -> None:
+        for clock in self.clocks:
+            clock.now = (clock.count, self.sources.at(clock.count))
+
+    def _set(self, counts: list[Any]) -> None:
+        """Set the clocks and write; where a value cannot be had, nothing changes."""
+        harnesses = self._attached()
+        if self.manual:
+            now = (counts[0], self.sources.at(counts[0]))
+            nows = [now] * len(self.clocks)
+        else:
+            nows = [(count, self.sources.at(count)) for count in counts]
+        for harness in harnesses:
+            harness.see()
+        for clock, now in zip(self.clocks, nows, strict=True):
+            clock.now = now
+        for harness in harnesses:
+            harness.write()
+
+    def _attached(self) -> list[Harness]:
+        if not self.harnesses:
+            raise OptimizerError("This driver was detached or replaced, and writes no more. Drive the optimizer again.")
+        return [harness for ref in self.harnesses if (harness := ref()) is not None]
+
+    # --- values ------------------------------------------------------------------------------------------------------
+    def values(self) -> dict[str, list[Any]]:
+        """The driven hyperparameters as they are now: by name, a list over all groups of all optimizers.
+
+        Floats, tuples of floats for tuples, and None for a group that has no such hyperparameter.
+        """
+        return {setting.name: [plain(g.get(setting.name)) for g in self._groups()] for setting in self.settings}
+
+    def get_last_lr(self) -> list[Any]:
+        """The learning rates of all groups now, which are those of the next step."""
+        return [plain(group["lr"]) for group in self._groups() if "lr" in group]
+
+    get_lr = get_last_lr
+
+    # --- states ------------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """`{"count": n}`, with a list for several optimizers; the states of rules fed by a metric; ready for JSON."""
+        state: dict[str, Any] = {"count": self.count}
+        if self.sources.fed:
+            state["plateau"] = [saved_state(fed) for fed in self.sources.fed]
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a state, with the values that the schedules of this driver have there.
+
+        Raises `OptimizerError`, and changes nothing, for a state of another kind of driver.
+        """
+        states = checked_states(self, state_dict)
+        counts = checked_counts(self, state_dict)
+        before = [fed.state for fed in self.sources.fed]
+        for fed, state in zip(self.sources.fed, states, strict=True):
+            fed.state = state
+        try:
+            self._set(counts)
+        except BaseException:
+            for fed, state in zip(self.sources.fed, before, strict=True):
+                fed.state = state
+            raise
+
+    # --- copies ------------------------------------------------------------------------------------------------------
+    def __copy__(self) -> NoReturn:
+        raise OptimizerError(
+            "A shallow copy of a driver would drive the same optimizer a second time. Use copy.deepcopy((optimizer, "
+            "driver)), which copies both."
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Drive":
+        twin: Drive = driver_class().__new__(driver_class())
+        memo[id(self)] = twin
+        parts = packed(self)
+        optimizers = parts.pop("optimizers")
+        alone = [optimizer for optimizer in optimizers if id(optimizer) not in memo]
+        copied = copy.deepcopy(optimizers, memo)
+        unpack(twin, **copy.deepcopy(parts, memo), optimizers=copied)
+        twin.kept = [copy.deepcopy(optimizer, memo) for optimizer in alone if optimizer is not None]  # of the memo
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return unpickled, (packed(self),)
+
+
+@cache
+def driver_class() -> Any:
+    """The class of drivers, made when torch is there."""
+    schedulers: Any = importlib.import_module("torch.optim.lr_scheduler")
+
+    class Driver(Drive, schedulers.LRScheduler):  # type: ignore[misc]
+        """Keeps hyperparameters of optimizers at the values of schedules; made by `multisched.drive`."""
+
+    return Driver
+
+
+def unpickled(parts: dict[str, Any]) -> Any:
+    """The driver of a pickle."""
+    driver = driver_class().__new__(driver_class())
+    unpack(driver, **parts)
+    driver.kept = [optimizer for optimizer in parts["optimizers"] if optimizer is not None]
+    return driver

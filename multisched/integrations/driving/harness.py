@@ -1,0 +1,289 @@
+"""What `drive` hangs on one torch optimizer, and how the values get into its groups.
+
+The optimizer owns its harness, through the hooks; drivers and this module refer to both weakly. The harness refers to
+parameters, whose own hooks may refer to the optimizer (an optimizer step in the backward pass): whoever held it would
+keep the optimizer alive.
+"""
+
+import importlib
+import sys
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from multisched.errors import MultischedError, OptimizerError
+from multisched.integrations.driving.meaning import own_value
+from multisched.integrations.driving.members import Line, Member, becomes_tensor, tensors_for
+from multisched.integrations.driving.settings import Group
+
+_harnesses: "weakref.WeakKeyDictionary[Any, weakref.ref[Harness]]" = weakref.WeakKeyDictionary()
+
+
+class Harness:
+    """The hooks of one optimizer, the groups that they have seen, and the drivers that write into them."""
+
+    def __init__(self, optimizer: Any):
+        self.optimizer: Callable[[], Any] = weakref.ref(optimizer)
+        self.members: list[Member] = []
+        self.gone: list[Member] = []
+        self.lines: list[Line] = []
+        self._handles: list[Any] = []
+        self._unpatch: Callable[[], None] | None = None
+        self._depth = 0
+        self._quiet = False
+        self._on_gpu = False
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        _refuse_copy()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        _refuse_copy()
+
+    # --- hooks -------------------------------------------------------------------------------------------------------
+    def _hang(self) -> None:
+        """Put the hooks on the optimizer."""
+        optimizer = self.optimizer()
+        # A compiled step goes on before and after the hooks, and is not compiled again for each count.
+        apart: Any = importlib.import_module("torch").compiler.disable
+        self._handles = [
+            optimizer.register_step_pre_hook(apart(self.before_step)),
+            optimizer.register_step_post_hook(apart(self.after_step)),
+            optimizer.register_load_state_dict_post_hook(self.after_load),
+        ]
+        self._unpatch = _notice_added_groups(optimizer, self)
+        _harnesses[optimizer] = weakref.ref(self)
+
+    def join(self, line: Line) -> None:
+        """Take on a driver, whose meanings are with the members, and write its values."""
+        self.lines.append(line)
+        if not self._handles:
+            self._hang()
+        self._own_tensors()
+        line.build(self.members)
+        line.write()
+
+    def take_over(self, line: Line, known: list[Any]) -> None:
+        """Take on the copy of a driver, with what the original knew of the groups, in their order."""
+        self.see(unclear="later")
+        for member, (index, own, parts) in zip(self.members, known, strict=True):
+            if index is not None:
+                member.index_of[line.driver] = index
+            member.own[line.driver] = own
+            if parts is not None:
+                member.parts[line.driver] = parts
+        self.join(line)
+
+    def leave(self, driver: Any) -> None:
+        """Take a driver off, and with the last one the hooks."""
+        self.lines = [line for line in self.lines if line.driver is not driver]
+        for member in [*self.members, *self.gone]:
+            member.forget(driver)
+        if not self.lines:
+            for handle in self._handles:
+                handle.remove()
+            self._handles = []
+            if self._unpatch is not None:
+                self._unpatch()
+            optimizer = self.optimizer()
+            if optimizer is not None and harness_of(optimizer) is self:
+                del _harnesses[optimizer]
+
+    def before_step(self, optimizer: Any, *_: Any) -> None:
+        """Write again what was written after the last step: a group may be new, or a state loaded."""
+        if optimizer is not self.optimizer():
+            return
+        if self._depth and _steps_under_way(optimizer) > 1:  # a step that calls another: `super().step()`
+            self._depth += 1
+            return
+        self._depth = 1
+        self._quiet = _only_creates_state(optimizer)
+        if self._quiet:
+            return
+        if self._on_gpu and importlib.import_module("torch").cuda.is_current_stream_capturing():
+            if any(not line.driver.manual for line in self.lines):
+                raise OptimizerError(
+                    "This step is being captured in a CUDA graph, whose replays run no hook, so that they would not be "
+                    "counted. Count them yourself: driver = ms.drive(optimizer, manual=True, ...), and driver.step() "
+                    "after each replay."
+                )
+            return  # a value written now would be written again by every replay
+        self.see()
+        self.write()
+
+    def after_step(self, optimizer: Any, *_: Any) -> None:
+        """Count the step, and write the values of the next."""
+        if optimizer is not self.optimizer() or self._quiet:
+            return
+        if self._depth > 1 and _steps_under_way(optimizer) > 1:
+            self._depth -= 1
+            return
+        self._depth = 0
+        found_inf = getattr(
+            optimizer, "found_inf", None
+        )  # of GradScaler, for fused optimizers, which skip by themselves
+        if found_inf is not None and float(found_inf):
+            return
+        failed: BaseException | None = None
+        for line in self.lines[:]:
+            if not line.driver.manual:
+                line.clock.now = (line.clock.now[0] + 1, None)
+                try:
+                    line.write()
+                except Exception as error:  # the other drivers count the step all the same
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def after_load(self, optimizer: Any) -> None:
+        """Write into the groups that were loaded."""
+        if optimizer is self.optimizer():
+            self.see(unclear="later")
+            self.write()
+
+    def write(self) -> None:
+        for line in self.lines[:]:
+            line.write()
+
+    # --- groups ------------------------------------------------------------------------------------------------------
+    def see(self, unclear: str = "raise") -> None:
+        """Find out which groups there are now, and what those mean that are new.
+
+        Raises `OptimizerError` where that is unclear, unless `unclear` is "later", for what must not raise.
+        """
+        groups = self.optimizer().param_groups
+        members = self.members
+        same = len(groups) == len(members)
+        if same:
+            for member, group in zip(members, groups, strict=True):
+                if member.group is not group or len(member.parts) != len(self.lines):
+                    same = False
+                    break
+        if not same:
+            self._recognise(groups)
+            self._decide(unclear)
+
+    def _recognise(self, groups: list[Group]) -> None:
+        """Find each group among those known: by its dict, by its list of parameters, or by the parameters."""
+        left = {id(member): member for member in [*self.members, *self.gone]}
+        known = list(left.values())
+        by_group = {id(member.group): member for member in self.members}
+        by_list = {id(member.params): member for member in self.members}
+        found: dict[int, Member] = {}
+        for group in groups:
+            if id(group) in by_group and id(group) not in found:
+                found[id(group)] = left.pop(id(by_group[id(group)]))
+        for group in groups:
+            member = by_list.get(id(group["params"]))
+            if id(group) not in found and member is not None and id(member) in left:
+                found[id(group)] = left.pop(id(member))
+        for group in groups:
+            if id(group) not in found:
+                again = next((member for member in left.values() if member.is_again(group)), None)
+                found[id(group)] = Member(group) if again is None else left.pop(id(again))
+        self.members = [found[id(group)] for group in groups]
+        for member, group in zip(self.members, groups, strict=True):
+            member.group, member.params = group, group["params"]
+        self.gone = [member for member in known if id(member) in left and member.may_return()]
+        self._on_gpu = any(getattr(p, "is_cuda", False) for group in groups for p in group["params"][:1])
+        for member in self.members:
+            for line in self.lines:
+                self._read_own(member, line)
+
+    def _read_own(self, member: Member, line: Line) -> None:
+        own = member.own.setdefault(line.driver, {})
+        for setting in line.driver.settings:
+            rule = setting.rule_of(member.index_of.get(line.driver), member.group)
+            if rule is not None and setting.name not in own:
+                with suppress(MultischedError):  # raised before the next step, when the meaning is decided
+                    own[setting.name] = own_value(setting.name, rule, member.group)
+
+    def _decide(self, unclear: str) -> None:
+        for line in self.lines:
+            try:
+                for member in self.members:
+                    if line.driver not in member.parts:
+                        member.parts[line.driver] = line.driver.meaning(member)
+            except MultischedError:
+                if unclear == "raise":
+                    raise
+            self._own_tensors()
+            line.build(self.members)
+
+    def _own_tensors(self) -> None:
+        """Give each driven group tensors of its own, where its values are tensors."""
+        for member in self.members:
+            for name in {name for parts in member.parts.values() for name in parts}:
+                if name not in member.tensors or becomes_tensor(member, name):
+                    member.tensors[name] = tensors_for(member.group, name)
+
+
+def harness_of(optimizer: Any) -> Harness | None:
+    """The harness of an optimizer, if it is driven."""
+    ref = _harnesses.get(optimizer)
+    return None if ref is None else ref()
+
+
+def _notice_added_groups(optimizer: Any, harness: Harness) -> Callable[[], None]:
+    """Read the own values of a group when it is added: before the next step, a checkpoint may be loaded into it."""
+    before = optimizer.__dict__.get("add_param_group")
+    of_class = type(optimizer).add_param_group
+    refs = weakref.ref(optimizer), weakref.ref(harness)
+
+    def add_param_group(*args: Any, **kwargs: Any) -> Any:
+        optimizer, harness = refs[0](), refs[1]()
+        if harness is not None and harness.lines:
+            harness.see(unclear="later")  # a group that was taken out before is not this one
+        result = before(*args, **kwargs) if before is not None else of_class(optimizer, *args, **kwargs)
+        if harness is not None and harness.lines:
+            harness.see(unclear="later")
+        return result
+
+    def unpatch() -> None:
+        optimizer = refs[0]()
+        if optimizer is not None and optimizer.__dict__.get("add_param_group") is add_param_group:
+            del optimizer.add_param_group
+            if before is not None:
+                optimizer.add_param_group = before
+
+    optimizer.add_param_group = add_param_group
+    return unpatch
+
+
+def _refuse_copy() -> NoReturn:
+    raise OptimizerError(
+        "This optimizer's class copies its hooks, and a driver is one of them. Call driver.detach() first, copy, and "
+        "drive both again; or save optimizer.state_dict() and driver.state_dict()."
+    )
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+def _steps_under_way(optimizer: Any) -> int:
+    """How many calls of torch's wrapper around `step` are on the stack for this optimizer.
+
+    A class that overrides `step` and calls `super().step()` runs the hooks twice, if its base class was instantiated,
+    too. A flag would not do, since a step that raises runs no hook that could reset it.
+    """
+    frame: Any = sys._getframe(1)
+    count = 0
+    while frame is not None:
+        code = frame.f_code
+        if "wrapper" in code.co_name and code.co_filename.endswith("optimizer.py"):
+            count += frame.f_locals.get("self") is optimizer
+        frame = frame.f_back
+    return count
+
+
+_DCP = "torch.distributed.checkpoint.state_dict"
+
+
+def _only_creates_state(optimizer: Any) -> bool:
+    """Whether torch's distributed checkpoints take this step, at a rate of 0, only so that there is a state to load."""
+    if _DCP not in sys.modules or optimizer.state:
+        return False
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_init_optim_state" and frame.f_globals.get("__name__") == _DCP:
+            return True
+        frame = frame.f_back
+    return False

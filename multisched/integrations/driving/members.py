@@ -1,0 +1,154 @@
+"""The groups of an optimizer as its drivers know them, and how values get into them."""
+
+import importlib
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from multisched.integrations.driving.meaning import Own, Parts, maker
+from multisched.integrations.driving.settings import Group
+
+Row = tuple[str, Any, list[Group]]
+
+
+class Clock:
+    """How many steps there were, and what the sources of a driver are then; of one optimizer, or of all."""
+
+    def __init__(self) -> None:
+        self.now: tuple[Any, list[float] | None] = (0, None)
+        """The count and the values, exchanged together, so that no interrupt comes between; None: to be evaluated."""
+
+    @property
+    def count(self) -> Any:
+        return self.now[0]
+
+
+class Member:
+    """A group of the optimizer, recognised again when it is loaded, moved, taken out or put back."""
+
+    def __init__(self, group: Group):
+        self.group: Any = group
+        self.params: list[Any] = group["params"]
+        self.index_of: dict[Any, int] = {}
+        """By driver, its index over all groups when the driver was made; none for a group that was added later."""
+        self.left: tuple[list[weakref.ref[Any]], dict[str, Any]] = ([], {})
+        """Of a group that was taken out: its parameters, and the values it had."""
+        self.own: dict[Any, dict[str, Own]] = {}
+        """By driver and hyperparameter, the own values, read once."""
+        self.parts: dict[Any, dict[str, Parts]] = {}
+        """By driver and hyperparameter, what the group means, decided once."""
+        self.tensors: dict[str, Any] = {}
+        """The tensors in which the optimizer wants a value, which are this group's alone."""
+
+    def of(self, driver: Any) -> tuple[int | None, dict[str, Own], dict[str, Parts] | None]:
+        """What a driver knows of the group, for a copy of both."""
+        return self.index_of.get(driver), self.own.get(driver, {}), self.parts.get(driver)
+
+    def forget(self, driver: Any) -> None:
+        """Forget what a driver knew of the group."""
+        self.index_of.pop(driver, None)
+        self.own.pop(driver, None)
+        for name in self.parts.pop(driver, {}):
+            self.tensors.pop(name, None)
+
+    def may_return(self) -> bool:
+        """Keep of a group that was taken out what it means, and neither it nor its parameters.
+
+        False once the parameters are gone.
+        """
+        if self.group is not None:
+            self._leave()
+        return any(ref() is not None for ref in self.left[0])
+
+    def _leave(self) -> None:
+        values = {name: self.group.get(name) for parts in self.parts.values() for name in parts}
+        self.left = [weakref.ref(parameter) for parameter in self.params], values
+        self.group, self.params = None, []
+
+    def is_again(self, group: Group) -> bool:
+        """Whether this is the group in another dict, as some optimizers load it, or put back after it was taken out.
+
+        A group put back has the very objects that were its values; a new group of the same parameters has not.
+        """
+        now = {id(parameter) for parameter in group["params"]}
+        if self.group is not None:
+            return any(id(parameter) in now for parameter in self.params)
+        refs, values = self.left
+        same = all(group.get(name) is value for name, value in values.items())
+        return same and any(id(ref()) in now for ref in refs if ref() is not None)
+
+
+class Line:
+    """One driver on one optimizer: the clock that it follows, and the values that it has written."""
+
+    def __init__(self, driver: Any, clock: Clock):
+        self.driver, self.clock = driver, clock
+        self.slots: list[tuple[str, Callable[[list[float]], Any], list[Group]]] = []
+        self.tensor_slots: list[tuple[str, Callable[[list[float]], Any], Group, Any]] = []
+        self._rows: tuple[Any, list[Row], list[tuple[str, Any, Group, Any]]] = (None, [], [])
+
+    def build(self, members: list[Member]) -> None:
+        """Gather groups of equal meaning, so that a value is computed once for all of them."""
+        slots: dict[tuple[str, Parts], list[Group]] = {}
+        self.tensor_slots = []
+        for member in members:
+            for name, parts in member.parts.get(self.driver, {}).items():
+                tensors = member.tensors.get(name)
+                if tensors is None:
+                    slots.setdefault((name, parts), []).append(member.group)
+                else:
+                    self.tensor_slots.append((name, maker(parts), member.group, tensors))
+        self.slots = [(name, maker(parts), groups) for (name, parts), groups in slots.items()]
+        self._rows = (None, [], [])
+
+    def write(self) -> None:
+        """Bring the groups to the values of the clock, whatever they hold."""
+        now = self.clock.now
+        values = now[1]
+        if values is None:
+            values = self.driver.sources.at(now[0])
+            now = self.clock.now = (now[0], values)
+        if self._rows[0] is not now:
+            rows = [(name, make(values), groups) for name, make, groups in self.slots]
+            in_tensors = [(name, make(values), group, tensors) for name, make, group, tensors in self.tensor_slots]
+            self._rows = (now, rows, in_tensors)
+        for name, value, groups in self._rows[1]:
+            for group in groups:
+                group[name] = value
+        for name, value, group, tensors in self._rows[2]:
+            _fill(group, name, value, tensors)
+
+
+def becomes_tensor(member: Member, name: str) -> bool:
+    """Whether the optimizer has become `capturable`, by a state that was loaded."""
+    return name == "lr" and member.tensors[name] is None and bool(member.group.get("capturable"))
+
+
+def tensors_for(group: Any, name: str) -> Any:
+    """New tensors for a value that is held in tensors, or a tuple of tensors and None; None for numbers.
+
+    The tensor in the group may be that of other groups and of the optimizer's defaults.
+    """
+    torch: Any = importlib.import_module("torch")
+    value = group[name]
+    with torch.inference_mode(False), torch.no_grad():
+        if isinstance(value, tuple | list):
+            parts = tuple(_clone(torch, part) if isinstance(part, torch.Tensor) else None for part in value)
+            return parts if any(part is not None for part in parts) else None
+        if isinstance(value, torch.Tensor):
+            return _clone(torch, value)
+        if name == "lr" and group.get("capturable") and group["params"]:
+            return torch.tensor(float(value), dtype=torch.float32, device=group["params"][0].device)
+    return None
+
+
+def _clone(torch: Any, tensor: Any) -> Any:
+    return tensor.detach().clone() if tensor.is_floating_point() else tensor.detach().to(torch.float32)
+
+
+def _fill(group: Group, name: str, value: Any, tensors: Any) -> None:
+    if isinstance(tensors, tuple):
+        pairs = zip(value, tensors, strict=True)
+        group[name] = tuple(new if tensor is None else tensor.fill_(new) for new, tensor in pairs)
+    else:
+        group[name] = tensors.fill_(value)

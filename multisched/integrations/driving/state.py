@@ -1,0 +1,94 @@
+"""What callers hand to a driver and take from it: clocks, metrics, and states that pass through JSON."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from multisched.arrays import is_integer, is_real
+from multisched.errors import OptimizerError, listed, shown
+from multisched.integrations.driving.meaning import Fed
+
+
+def checked_clock(at: Any) -> int | float:
+    if not is_real(at) or not math.isfinite(at) or at < 0:
+        raise OptimizerError(f"The clock of a driver is a finite number from 0 on, got {shown(at)}.")
+    return int(at) if is_integer(at) else float(at)
+
+
+def checked_states(driver: Any, state_dict: Any) -> list[Any]:
+    """The states of rules fed by a metric. Raises `OptimizerError` for the state of another kind of driver."""
+    expected = {"count", "plateau"} if driver.sources.fed else {"count"}
+    if not isinstance(state_dict, Mapping) or set(state_dict) != expected:
+        parts = " and ".join(repr(name) for name in sorted(expected))
+        raise OptimizerError(f"The state of this driver is a dict of {parts}, got {shown(state_dict)}.")
+    saved = state_dict.get("plateau", [])
+    if not isinstance(saved, list | tuple) or len(saved) != len(driver.sources.fed):
+        raise OptimizerError(
+            f"'plateau' of this driver's state is a list of {len(driver.sources.fed)} states, got {shown(saved)}."
+        )
+    return [loaded_state(fed, state) for fed, state in zip(driver.sources.fed, saved, strict=True)]
+
+
+def checked_counts(driver: Any, state_dict: Any) -> list[Any]:
+    """The count of each clock."""
+    count, single = state_dict["count"], driver.manual or len(driver.clocks) == 1
+    counts = [count] if single else count
+    if not single and (not isinstance(count, list | tuple) or len(count) != len(driver.clocks)):
+        raise OptimizerError(
+            f"The count is a list of {len(driver.clocks)}, one for each optimizer, got {shown(count)}."
+        )
+    if driver.manual:
+        return [checked_clock(count)]
+    for each in counts:
+        if not is_integer(each) or each < 0:
+            raise OptimizerError(f"The count of a driver is an integer from 0 on, got {shown(each)}.")
+    return [int(each) for each in counts]
+
+
+def metric_value(metric: Any) -> float:
+    value = metric
+    if hasattr(metric, "item") and math.prod(getattr(metric, "shape", ())) == 1:
+        value = metric.item()
+    if not is_real(value):
+        raise OptimizerError(f"A metric is a real number, or an array or tensor of one, got {shown(metric)}.")
+    return float(value)
+
+
+def plain(value: Any) -> Any:
+    if value is None:
+        return None
+    return tuple(float(part) for part in value) if isinstance(value, tuple | list) else float(value)
+
+
+def saved_state(fed: Fed) -> dict[str, Any]:
+    """A state as numbers; infinite ones as text, which JSON has no numbers for."""
+    saved = {}
+    for name, value in fed.state._asdict().items():
+        if not isinstance(value, tuple):  # () stands for a part that this rule has no need of
+            plain = np.asarray(value).item()
+            saved[name] = str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
+    return saved
+
+
+def loaded_state(fed: Fed, saved: Any) -> Any:
+    now = fed.state._asdict()
+    expected = {name for name, value in now.items() if not isinstance(value, tuple)}
+    if not isinstance(saved, Mapping) or set(saved) != expected:
+        raise OptimizerError(
+            f"The state of {fed.rule!r} is a dict of {listed(sorted(expected), 10)}, got {shown(saved)}."
+        )
+    return type(fed.state)(**{name: _part(name, now[name], saved.get(name)) for name in now})
+
+
+def _part(name: str, old: Any, saved: Any) -> Any:
+    if isinstance(old, tuple):
+        return old
+    dtype = np.asarray(old).dtype
+    if dtype.kind == "f" and saved in ("inf", "-inf", "nan"):
+        saved = float(saved)
+    fits = isinstance(saved, bool) if dtype.kind == "b" else is_integer(saved) if dtype.kind == "i" else is_real(saved)
+    if not fits:
+        raise OptimizerError(f"{name!r} in the state of a plateau must be of dtype {dtype}, got {shown(saved)}.")
+    return dtype.type(saved)
