@@ -12,7 +12,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from multisched.arrays import BITS, dtype_name
+from multisched.arrays import BITS, averaging_dtype, dtype_name, is_number, kind_of
+from multisched.averages.mean import blended as mean_and_share
 from multisched.errors import DeviceError, DTypeError
 from multisched.runtime.protocol import Cell, Container, Parts, Stage, Step
 
@@ -202,15 +203,23 @@ def wrapped(position: int) -> int:
 
 def _blended(xp: Any, old: Any, runs: list[list[Any]], share: Any, where: Any) -> Any:
     value = xp.astype(gathered(xp, old, runs), old.dtype)
-    if share is None or (isinstance(share, float) and share == 1):
-        return xp.asarray(value, copy=True) if where is None else xp.where(where, value, old)
-    if isinstance(share, float):
-        moved = old + share * (value - old)
+    if share is None:
+        moved = xp.asarray(value, copy=True) if where is None else value
     else:
-        real = {"complex64": xp.float32, "complex128": xp.float64}.get(dtype_name(old.dtype), old.dtype)
-        moved = xp.where(share == 0, old, old + xp.astype(share, real) * (value - old))
-        moved = xp.where(share == 1, value, moved)
+        moved = _moved(xp, old, value, share)
     return moved if where is None else xp.where(where, moved, old)
+
+
+def _moved(xp: Any, old: Any, value: Any, share: Any) -> Any:
+    """The one operation, in float32 for what is held in half of it."""
+    dtype = dtype_name(old.dtype)
+    real = {"complex64": "float32", "complex128": "float64"}.get(dtype, averaging_dtype(dtype))
+    if not is_number(share):
+        share = xp.astype(share, getattr(xp, real))
+    if real == dtype or kind_of(dtype) == "complex":
+        return mean_and_share(xp, old, value, share)
+    wide = getattr(xp, real)
+    return xp.astype(mean_and_share(xp, xp.astype(old, wide), xp.astype(value, wide), share), old.dtype)
 
 
 def gathered(xp: Any, old: Any, runs: list[list[Any]]) -> Any:

@@ -121,14 +121,24 @@ def _block(old: np.ndarray, new: np.ndarray, share: float | None) -> None:
     if share is None or share == 1:
         np.copyto(old, new, casting="unsafe")
         return
-    change = _scratch(old.dtype, old.size, "change").reshape(old.shape)
-    if new.dtype == old.dtype:
-        np.subtract(new, old, out=change)
+    dtype = _arithmetic(old.dtype)
+    change = _scratch(dtype, old.size, "change").reshape(old.shape)
+    base = old
+    if dtype != old.dtype:
+        base = _scratch(dtype, old.size, "base").reshape(old.shape)
+        np.copyto(base, old)
+    if new.dtype == dtype == old.dtype:
+        np.subtract(new, base, out=change)
     else:
-        np.copyto(change, new, casting="unsafe")
-        np.subtract(change, old, out=change)
-    np.multiply(change, old.real.dtype.type(share), out=change)
-    np.add(old, change, out=old)
+        np.copyto(change, new.astype(old.dtype, copy=False) if dtype != old.dtype else new, casting="unsafe")
+        np.subtract(change, base, out=change)
+    np.multiply(change, dtype.type(0).real.dtype.type(share), out=change)
+    np.add(base, change, out=old, casting="unsafe")
+
+
+def _arithmetic(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype to compute in: float32 for what is held in half of it."""
+    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
 _own = threading.local()

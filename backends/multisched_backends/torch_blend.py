@@ -24,6 +24,8 @@ _own = threading.local()
 
 def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> None:
     """Blend leaves into each tensor of `old`, in place."""
+    if isinstance(share, float) and share == 0:
+        return
     if where is None and isinstance(share, float) and share != 1:
         if torch_triton.blended(old, new, share):
             return
@@ -32,7 +34,7 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
     for target, runs in zip(old, new, strict=True):
         if len(runs) == 1 and len(runs[0]) == 1:
             value = runs[0][0]
-            if value.dtype == target.dtype and where is None and not isinstance(share, torch.Tensor):
+            if value.dtype == target.dtype and where is None and _by_torch(share):
                 alike[0].append(target)
                 alike[1].append(value)
             else:
@@ -48,6 +50,14 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
             torch._foreach_copy_(*alike)
         else:
             torch._foreach_lerp_(*alike, share)
+
+
+def _by_torch(share: Any) -> bool:
+    """Whether a function of torch's does it: from a share of a half on, its `lerp` has another formula.
+
+    That starts from the end, `new - (new - old) * (1 - share)`, which makes NaN of a finite mean and an infinite value.
+    """
+    return share is None or (isinstance(share, float) and (share == 1 or share < 0.5))
 
 
 class _Look:
@@ -194,19 +204,24 @@ def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> 
         return
     if new.dtype != old.dtype:
         new = _cast(new, old)
-    if isinstance(share, torch.Tensor):
-        share = share.to(old.device)
-        moved = torch.lerp(old, new, share.to(old.dtype))  # it wants one dtype
-        moved = torch.where(share == 1, new, torch.where(share == 0, old, moved))
-    elif where is None:
+    if where is None and isinstance(share, float) and _by_torch(share):
         old.lerp_(new, share)
         return
-    else:
-        moved = new if share is None else torch.lerp(old, new, share)
+    moved = new if share is None else _moved(old, new, share)
     if where is None:
         old.copy_(moved)
     else:
         torch.where(where.to(old.device), moved, old, out=old)
+
+
+def _moved(old: torch.Tensor, new: torch.Tensor, share: Any) -> torch.Tensor:
+    """`old + share * (new - old)`, in float32 for what is held in half of it."""
+    start, end = (old.float(), new.float()) if old.dtype.itemsize == 2 else (old, new)
+    if isinstance(share, float):
+        return start.add(end - start, alpha=share).to(old.dtype)
+    share = share.to(device=old.device, dtype=start.real.dtype if start.is_complex() else start.dtype)
+    moved = (start + share * (end - start)).to(old.dtype)
+    return torch.where(share == 1, new, torch.where(share == 0, old, moved))
 
 
 def _cast(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

@@ -32,12 +32,12 @@ def kernel() -> Any:
             old_at = tl.multiple_of(old_at, 16)
             new_at = tl.multiple_of(new_at, 16)
             old = tl.load(old_at + index).to(tl.float32)
-            new = tl.load(new_at + index).to(tl.float32)
+            new = tl.load(new_at + index).to(OLD).to(tl.float32)
             tl.store(old_at + index, (old + share * (new - old)).to(OLD))
         else:
             inside = index < tl.load(row + 2)
             old = tl.load(old_at + index, inside).to(tl.float32)
-            new = tl.load(new_at + index, inside).to(tl.float32)
+            new = tl.load(new_at + index, inside).to(OLD).to(tl.float32)
             tl.store(old_at + index, (old + share * (new - old)).to(OLD), inside)
 
     def run(table: Any, share: float, old: torch.dtype, new: torch.dtype) -> None:

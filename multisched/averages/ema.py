@@ -24,7 +24,7 @@ from multisched.arrays import (
     thaw,
 )
 from multisched.averages.decay import decay_of
-from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, pick
+from multisched.averages.mean import Mean, Scalar, alike, blended, dtype_of, floating, pick, settled, unsettled
 from multisched.averages.statistic import counted, real_dtype, scalar_like
 from multisched.errors import DecayError, InitShapeError, RuleError, TimeStepError, shown
 from multisched.schedules import Schedule
@@ -110,15 +110,26 @@ class Ema(Mean):
             share, weight = _debiased(share, weight)
         return pick(count == 0, alike(1.0, weight), share), weight
 
-    def _advance(self, xp: Namespace, state: EmaState, value: Array, dt: Array | None = None) -> tuple[EmaState, Array]:
-        dtype, weight = real_dtype(xp, state.mean), state.weight
-        gain = self._gain(xp, state.count, dtype, state.mean)
-        share = faded = gain if dt is None else _over_time(xp, gain, dt, dtype)
-        if self.debias:
-            share, weight = _debiased(gain, weight, None if dt is None else faded)
-        mean = choose(xp, state.first_step, self._first(xp, value), state.mean + share * (value - state.mean))
+    def _advance(self, xp: Namespace, state: EmaState, value: Array, dt: Any = None) -> tuple[EmaState, Array]:
+        first = settled(state.first_step)
+        share, weight = self._share_now(xp, state, dt)
+        if first is True:
+            mean = xp.astype(self._first(xp, value), state.mean.dtype, copy=True)
+        else:
+            mean = blended(xp, state.mean, value, share)
+            mean = mean if first is False else choose(xp, first, self._first(xp, value), mean)
         count = () if isinstance(state.count, tuple) else counted(xp, state.count)
         return EmaState(mean, xp.zeros_like(state.first_step), count, weight), mean
+
+    def _share_now(self, xp: Namespace, state: EmaState, dt: Any) -> tuple[Scalar, Any]:
+        """The share of a value that is not the first, which may be an array, and the weight that this makes."""
+        dtype = real_dtype(xp, state.mean)
+        gain = self._gain(xp, settled(state.count), dtype, state.mean)
+        faded = None if dt is None else _over_time(xp, gain, dt, dtype)
+        if not self.debias:
+            return (gain if faded is None else faded), ()
+        share, weight = _debiased(gain, settled(state.weight), faded)
+        return share, unsettled(weight, state.weight)
 
     def _gain(self, xp: Namespace, count: Scalar, dtype: Any, like: Any = None) -> Any:
         """The weight of the value at update `count`, `1 - alpha`, in a dtype, or a Python number."""
@@ -131,7 +142,7 @@ class Ema(Mean):
             gain = 1 - thaw(xp, self.alpha, dtype, like=like)
         if self.decay_min:
             warm = 9.0 / (10.0 + floating(count, dtype))  # 1 - (1 + n) / (10 + n)
-            gain = pick(warm > gain, warm, gain)
+            gain = pick(warm > gain, alike(warm, gain), gain)
         return gain
 
     def _first(self, xp: Namespace, value: Array) -> Array:

@@ -6,17 +6,33 @@ API where they are arrays, known only to a device or a compiler.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace, choose, int_max, is_number, namespace_of
-from multisched.averages.statistic import Statistic
+import numpy as np
+
+from multisched.arrays import Array, Namespace, choose, dtype_name, int_max, is_number, namespace_of
+from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
 
 Scalar = Any
 """A Python number, or a 0-d array."""
 
 
+class MeanState(NamedTuple):
+    """The state of a `Mean` that names no other."""
+
+    mean: Array
+    """The average so far, at least float32; zero before the first update."""
+    count: Array
+    """Updates so far, int32."""
+    weight: Array
+    """The weight that the rule has accumulated."""
+
+
 class Mean(Statistic):
-    """A statistic by which `multisched.Average` can average whole models."""
+    """A statistic by which `multisched.Average` can average whole models. A subclass says its `share`, and no more."""
+
+    state: ClassVar[type[Any]] = MeanState
+    """A NamedTuple of `mean`, `count` and, if the share depends on it, `weight`."""
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
         """The share of the value at update `count`, from 0, in the average, and the weight that this makes.
@@ -26,8 +42,41 @@ class Mean(Statistic):
         """
         raise NotImplementedError
 
+    def _init(self, xp: Namespace, zeros: Array) -> Any:
+        count, weight = scalar_like(xp, zeros, 0, xp.int32), scalar_like(xp, zeros, 0, real_dtype(xp, zeros))
+        parts = {"mean": zeros, "count": count, "weight": weight}
+        return self.state(**{name: parts[name] for name in self.state._fields})
+
+    def _advance(self, xp: Namespace, state: Any, value: Array, dt: Any = None) -> tuple[Any, Array]:
+        count = settled(state.count)
+        weighs = "weight" in state._fields  # else the weight tells the dtype of the share, and nothing more
+        before = settled(state.weight) if weighs else floating(count, real_dtype(xp, state.mean))
+        share, weight = self.share(count, before)
+        mean = blended(xp, state.mean, value, share)
+        new = state._replace(mean=mean, count=counted(xp, state.count))
+        return (new._replace(weight=unsettled(weight, state.weight)) if weighs else new), mean
+
+    def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
+        return choose(xp, state.count == 0, value, state.mean)
+
 
 # --- laws that are written once for numbers and arrays ---------------------------------------------------------------
+def settled(scalar: Scalar) -> Scalar:
+    """A scalar of NumPy as the Python number that it is; anything else as it is.
+
+    What depends on it is then worked out in double precision, as it is for a whole model, and without calls of NumPy.
+    """
+    return scalar.item() if isinstance(scalar, _OF_NUMPY) and scalar.ndim == 0 else scalar
+
+
+_OF_NUMPY = (np.ndarray, np.generic)  # torch.compile cannot follow a union of the two
+
+
+def unsettled(number: Scalar, like: Array) -> Array:
+    """A number as a scalar of NumPy again, of the dtype of `like`; anything else as it is."""
+    return np.asarray(number, like.dtype) if is_number(number) else number
+
+
 def functions_of(scalar: Scalar) -> Any:
     """Where `log1p` and the like are for a scalar: `math`, or its namespace."""
     return math if is_number(scalar) else namespace_of(scalar)
@@ -60,9 +109,33 @@ def alike(number: Scalar, scalar: Scalar) -> Scalar:
 
 
 # --- the operation ---------------------------------------------------------------------------------------------------
-def blended(xp: Namespace, mean: Array, value: Array, share: Array) -> Array:
-    """`mean + share * (value - mean)`: at a share of 1 the value itself, at 0 the mean itself, infinite or not."""
+def blended(xp: Namespace, mean: Array, value: Array, share: Scalar) -> Array:
+    """`mean + share * (value - mean)`: at a share of 1 the value itself, at 0 the mean itself, infinite or not.
+
+    `share` is a number, or an array that broadcasts. The result is a new array.
+    """
+    if is_number(share):
+        if not LEAST_SHARE <= share < LARGEST_SHARE:
+            share = exact_share(share, dtype_name(mean.dtype))
+            if share in (0, 1):
+                return xp.astype(value if share else mean, mean.dtype, copy=True)
+        return mean + share * (value - mean)
     copies, stays = share == 1, share == 0
     none, idle = xp.zeros_like(mean), copies | stays
     old, new = choose(xp, idle, none, mean), choose(xp, idle, none, value)  # no difference of two infinite ones
     return choose(xp, copies, value, choose(xp, stays, mean, old + share * (new - old)))
+
+
+LEAST_SHARE, LARGEST_SHARE = 2.0**-126, 1 - 2.0**-25
+"""The shares from the first on and below the second are neither 0 nor 1 in float32, the least precise arithmetic."""
+
+
+def exact_share(share: float, dtype: str) -> float:
+    """A share as it counts in an average of a dtype: 0 or 1 if it is one of them in the precision of the arithmetic.
+
+    That is float32 at least. Infinite values would else tell whether a share was rounded before or after it was looked
+    at. Below the smallest normal number is 0, since some processors have no others.
+    """
+    if dtype in ("float64", "complex128"):
+        return share
+    return 0.0 if share < LEAST_SHARE else 1.0 if share >= LARGEST_SHARE else share

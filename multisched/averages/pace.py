@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace, choose, int_max, is_integer
-from multisched.averages.mean import Mean, Scalar, alike, blended, pick
-from multisched.averages.statistic import counted, real_dtype, scalar_like
+from multisched.arrays import Array, int_max, is_integer
+from multisched.averages.mean import Mean, Scalar, alike, pick
 from multisched.errors import NotARule, StepCountError, shown
 
 
@@ -30,6 +29,7 @@ class Paced(Mean):
 
     title: ClassVar[str] = "PacedAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "average"}
+    state: ClassVar[type[Any]] = PacedState
 
     def __repr__(self) -> str:
         given = [f"{name}={value}" for name, value in (("start", self.start), ("every", self.every))]
@@ -46,18 +46,6 @@ class Paced(Mean):
         applied = pick(now, share, alike(0.0, weight))
         kept = pick(now, heavier, weight)
         return pick(waits, alike(1.0, weight), applied), pick(waits, weight, kept)
-
-    def _init(self, xp: Namespace, zeros: Array) -> PacedState:
-        weight = scalar_like(xp, zeros, 0, real_dtype(xp, zeros))
-        return PacedState(zeros, scalar_like(xp, zeros, 0, xp.int32), weight)
-
-    def _advance(self, xp: Namespace, state: PacedState, value: Array, dt: Any = None) -> tuple[PacedState, Array]:
-        share, weight = self.share(state.count, state.weight)
-        mean = blended(xp, state.mean, value, share)
-        return PacedState(mean, counted(xp, state.count), weight), mean
-
-    def _read(self, xp: Namespace, state: PacedState, value: Array) -> Array:
-        return choose(xp, state.count == 0, value, state.mean)
 
 
 def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:

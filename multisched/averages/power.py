@@ -4,9 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace, choose, is_real
+from multisched.arrays import Array, is_real
 from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, functions_of, pick
-from multisched.averages.statistic import counted, real_dtype, scalar_like
 from multisched.errors import DecayError, shown
 
 _WIDEST = 12**-0.5
@@ -34,33 +33,17 @@ class PowerEma(Mean):
 
     title: ClassVar[str] = "PowerFunctionAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "EMA"}
+    state: ClassVar[type[Any]] = PowerEmaState
 
     def __repr__(self) -> str:
         return f"power_ema({self.sigma_rel!r})" if self.by_width else f"power_ema(gamma={self.gamma!r})"
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
-        """As of any `Mean`."""
-        return self._share(count, dtype_of(weight)), weight
-
-    def _share(self, count: Scalar, dtype: Any) -> Scalar:
-        """`1 - (1 - 1 / n) ** (gamma + 1)` at the n-th update, to the last digits of a share close to 0."""
-        first, before = count == 0, floating(count, dtype)
+        """As of any `Mean`: `1 - (1 - 1 / n) ** (gamma + 1)` at update n, to the last digits of a share close to 0."""
+        first, before = count == 0, floating(count, dtype_of(weight))
         n = pick(first, alike(2.0, before), before + 1)  # the logarithm of 0 is nobody's
         f = functions_of(n)
-        return pick(first, alike(1.0, n), -f.expm1((self.gamma + 1) * f.log1p(-1 / n)))
-
-    def _init(self, xp: Namespace, zeros: Array) -> PowerEmaState:
-        return PowerEmaState(zeros, scalar_like(xp, zeros, 0, xp.int32))
-
-    def _advance(
-        self, xp: Namespace, state: PowerEmaState, value: Array, dt: Any = None
-    ) -> tuple[PowerEmaState, Array]:
-        share = self._share(state.count, real_dtype(xp, state.mean))
-        mean = choose(xp, state.count == 0, value, state.mean + share * (value - state.mean))
-        return PowerEmaState(mean, counted(xp, state.count)), mean
-
-    def _read(self, xp: Namespace, state: PowerEmaState, value: Array) -> Array:
-        return choose(xp, state.count == 0, value, state.mean)
+        return pick(first, alike(1.0, n), -f.expm1((self.gamma + 1) * f.log1p(-1 / n))), weight
 
 
 def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> PowerEma:

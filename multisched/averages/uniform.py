@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace, choose
+from multisched.arrays import Array
 from multisched.averages.mean import Mean, Scalar, dtype_of, floating
-from multisched.averages.statistic import counted, real_dtype, scalar_like
 
 
 class SwaState(NamedTuple):
@@ -23,6 +22,7 @@ class Swa(Mean):
 
     title: ClassVar[str] = "StochasticWeightAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "SWA"}
+    state: ClassVar[type[Any]] = SwaState
 
     def __repr__(self) -> str:
         return "swa()"
@@ -30,17 +30,6 @@ class Swa(Mean):
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
         """As of any `Mean`."""
         return 1.0 / _seen(count, dtype_of(weight)), weight
-
-    def _init(self, xp: Namespace, zeros: Array) -> SwaState:
-        return SwaState(zeros, scalar_like(xp, zeros, 0, xp.int32))
-
-    def _advance(self, xp: Namespace, state: SwaState, value: Array, dt: Any = None) -> tuple[SwaState, Array]:
-        seen = _seen(state.count, real_dtype(xp, state.mean))
-        mean = choose(xp, state.count == 0, value, state.mean + (value - state.mean) / seen)
-        return SwaState(mean, counted(xp, state.count)), mean
-
-    def _read(self, xp: Namespace, state: SwaState, value: Array) -> Array:
-        return choose(xp, state.count == 0, value, state.mean)
 
 
 def _seen(count: Scalar, dtype: Any) -> Scalar:

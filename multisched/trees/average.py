@@ -201,8 +201,7 @@ class Average:
             self._clock = clock
 
     def _blend(self, leaves: list[Any], share: Any, where: Any, key: Any) -> None:
-        if not (isinstance(share, float) and share == 0):
-            self._mean.blend(self._of(self._averaged, leaves), share, where, key)
+        self._mean.blend(self._of(self._averaged, leaves), share, where, key)
         self._latest.blend(self._of(self._copied, leaves), None, where)
 
     def _settle(self) -> None:

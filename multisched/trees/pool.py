@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 from multisched.arrays import Array
+from multisched.averages.mean import LARGEST_SHARE, LEAST_SHARE, exact_share
 from multisched.runtime.protocol import Backend, Runs
 from multisched.trees.packing import LARGEST, LARGEST_EXCHANGED, Group, grouped
 from multisched.trees.rounding import Rounding
@@ -53,6 +54,14 @@ class Pool:
         """Blend a value for each leaf into what is held; a share of None copies. `key` is that of the random bits."""
         if not self.groups:
             return
+        if isinstance(share, float) and not LEAST_SHARE <= share < LARGEST_SHARE:
+            exact = {exact_share(share, dtype) for dtype in self.dtypes}
+            if len(exact) > 1:
+                self._blend_apart(leaves, share, where)
+                return
+            share = exact.pop()
+        if isinstance(share, float) and share == 0:
+            return
         if self._rounding is None:
             self.arrays = self._backend.blend(self.arrays, Runs(self._local_runs(leaves), self._memo), share, where)
         else:
@@ -60,6 +69,13 @@ class Pool:
             runs = Runs(self._runs(leaves), self._memo)
             parts = self._backend.blend_by(self._rounding, parts, runs, share, where, key)
             self.arrays, *self.rests = map(list, zip(*parts, strict=True))
+
+    def _blend_apart(self, leaves: Sequence[Array], share: float, where: Any) -> None:
+        """Blend by a share that is 0 or 1 in some of the dtypes in which leaves are held, and not in others."""
+        for i, runs in enumerate(self._local_runs(leaves)):
+            exact = exact_share(share, self.dtypes[self.groups[i].leaves[0]])
+            if exact:
+                self.arrays[i : i + 1] = self._backend.blend(self.arrays[i : i + 1], [runs], exact, where)
 
     def _runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
         """Leaves as the groups have them."""
