@@ -15,7 +15,7 @@ import numpy as np
 from multisched.arrays import BITS, averaging_dtype, dtype_name, is_number, kind_of
 from multisched.averages.mean import blended as mean_and_share
 from multisched.errors import DeviceError, DTypeError
-from multisched.runtime.protocol import Cell, Container, Parts, Stage, Step
+from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
 
 
 class ArrayApiBackend:
@@ -128,6 +128,9 @@ class ArrayApiBackend:
 
     def local(self, array: Any) -> Any:
         return array
+
+    def part_of(self, array: Any) -> Part | None:
+        return None
 
     def spread(self, part: Any, like: Any) -> Any:
         return part

@@ -9,7 +9,7 @@ import jax.numpy as xp
 import numpy as np
 
 from multisched.errors import DeviceError
-from multisched.runtime.protocol import Container, Parts, Step
+from multisched.runtime.protocol import Container, Part, Parts, Step
 from multisched_backends import jax_sharding
 from multisched_backends.array_api import ArrayApiBackend, blended, blended_by
 
@@ -95,6 +95,9 @@ class JaxBackend(ArrayApiBackend):
 
     def placed(self, array: Any) -> Any:
         return jax_sharding.placed(array)
+
+    def part_of(self, array: Any) -> Part | None:
+        return jax_sharding.part_of(array)
 
     def pack_key(self, array: Any) -> Hashable | None:
         return (array.dtype, array.sharding) if len(array.sharding.device_set) == 1 else None

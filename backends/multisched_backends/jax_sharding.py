@@ -7,6 +7,7 @@ import jax
 import jax.numpy as xp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from multisched.runtime.protocol import Part
 from multisched_backends.array_api import wrapped
 
 
@@ -25,6 +26,13 @@ def place(array: Any) -> Hashable:
     """
     sharding = array.sharding
     return sharding.mesh if isinstance(sharding, NamedSharding) else frozenset(sharding.device_set)
+
+
+def part_of(array: Any) -> Part | None:
+    """What is known of an array over several processes; a copy that each of them holds is whole."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return None
+    return Part("an array over several processes", "Save avg.state_dict() with Orbax, on all of them.")
 
 
 def by_place(run: Callable[..., list[Any]], old: list[Any], new: list[Any], *scalars: Any) -> list[Any]:

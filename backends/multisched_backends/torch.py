@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from multisched.errors import DeviceError
-from multisched.runtime.protocol import Cell, Container, Parts, Stage, Step
+from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
 from multisched_backends import torch_blend, torch_trees
 from multisched_backends.array_api import ArrayApiBackend
 
@@ -114,6 +114,9 @@ class TorchBackend(ArrayApiBackend):
 
     def local(self, array: Any) -> Any:
         return torch_trees.local(array)
+
+    def part_of(self, array: Any) -> Part | None:
+        return torch_trees.part_of(array)
 
     def spread(self, part: Any, like: Any) -> Any:
         return torch_trees.spread(part, like)

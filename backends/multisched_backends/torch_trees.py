@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from multisched.errors import LeafError
+from multisched.runtime.protocol import Part
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Submodules in which torch wraps a module, by names of its own."""
@@ -121,6 +122,38 @@ def _is_gathering(module: Any) -> bool:
 def placed(tensor: Any) -> Any:
     """On which device a tensor is, and how it is laid out over those of a mesh."""
     return (tensor.device_mesh, tensor.placements) if is_distributed(tensor) else tensor.device
+
+
+def part_of(tensor: Any) -> Part | None:
+    """What is known of a tensor that FSDP, tensor parallelism or DeepSpeed has divided among processes."""
+    if type(tensor) is torch.Tensor:
+        return None
+    if is_distributed(tensor):
+        return Part("a DTensor, of which each process holds a part", _BY_ITS_STATE)
+    if hasattr(tensor, "ds_id") and tensor.numel() == 0 and getattr(tensor, "ds_numel", 1) > 0:  # full while gathered
+        return Part("a parameter that DeepSpeed divides among processes (ZeRO-3)", _BY_GATHERING, held=False)
+    if getattr(tensor, "_fsdp_flattened", False) and _is_shard(tensor):
+        return Part("a shard of FSDP1 (FullyShardedDataParallel)", f"{_BY_THE_MODEL} {_BY_FSDP2}", _rank())
+    return None
+
+
+_BY_ITS_STATE = "Save avg.state_dict() with torch.distributed.checkpoint, on all processes."
+_BY_THE_MODEL = "Save the full state dict of the model inside of `with avg.swapped():`, on all processes."
+_BY_GATHERING = "Make, update and save the average inside of `with deepspeed.zero.GatheredParameters(...):`."
+_BY_FSDP2 = "Or use FSDP2 (fully_shard), and save avg.state_dict() with torch.distributed.checkpoint."
+
+
+def _is_shard(tensor: Any) -> bool:
+    """Whether a tensor of FSDP1 may be a part: of a flat parameter it is known, of a view of one it is not."""
+    if sum(getattr(tensor, "_numels_with_padding", ())) == tensor.numel() > 0:
+        return False
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+
+
+def _rank() -> str:
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return ""
+    return f"rank {torch.distributed.get_rank()} of {torch.distributed.get_world_size()}"
 
 
 def layouts(tensors: list[Any]) -> list[Any] | None:

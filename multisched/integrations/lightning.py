@@ -12,8 +12,9 @@ from typing import Any
 
 from multisched.averages.mean import Mean
 from multisched.errors import CheckpointMismatch, NotARule, SwapError, shown
-from multisched.integrations.attach import attach
+from multisched.integrations.attach import NO_PARTS, attach
 from multisched.trees import Average
+from multisched.trees.parts import refuse_parts
 
 
 def __getattr__(name: str) -> Any:
@@ -61,6 +62,9 @@ def _callback_class() -> Any:
             What is given is no rule for whole models.
         SwapError:
             Two callbacks of one trainer are to be evaluated.
+        CheckpointError:
+            The strategy divides the model among processes (FSDP, ModelParallelStrategy, ZeRO-3): raised by all of them,
+            before training begins, since the trainer saves the state of one. `DDP` and its like are served.
         CheckpointMismatch:
             The average of a checkpoint is of another rule or module.
         """
@@ -79,7 +83,9 @@ def _callback_class() -> Any:
         def _bind(self, module: Any) -> None:
             """Average this module, which is where it will be trained by now; then what a checkpoint had."""
             if self._module is not module:
-                self.average, self._module = Average(module, self.rule, **self.options), module
+                average = Average(module, self.rule, **self.options)
+                refuse_parts(average._part, NO_PARTS)
+                self.average, self._module = average, module
             if self._loaded is not None:
                 if self._loaded["rule"] != repr(self.rule):
                     raise CheckpointMismatch(

@@ -14,8 +14,9 @@ from typing import Any
 
 from multisched.averages.mean import Mean
 from multisched.errors import CheckpointError, NotARule, SwapError, shown
-from multisched.integrations.attach import attach, innermost
+from multisched.integrations.attach import NO_PARTS, attach, innermost
 from multisched.trees import Average, load, save
+from multisched.trees.parts import refuse_parts
 
 
 def __getattr__(name: str) -> Any:
@@ -63,7 +64,9 @@ def _callback_class() -> Any:
         SwapError:
             Two callbacks of one trainer are to be evaluated, or the trainer has an evaluation of its own.
         CheckpointError:
-            A run is resumed where there is no average; as `CheckpointMismatch` where it is of another rule or model.
+            A run is resumed where there is no average; as `CheckpointMismatch` where it is of another rule or model. Or
+            the model is divided among processes (FSDP, ZeRO-3): raised by all of them, before training begins, since
+            the trainer saves the file of one. `DDP` is served.
         """
 
         def __init__(
@@ -80,7 +83,9 @@ def _callback_class() -> Any:
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self._swap.close()
             self._hooks.close()
-            self.average = Average(kwargs["model"], self.rule, **self.options)
+            average = Average(kwargs["model"], self.rule, **self.options)
+            refuse_parts(average._part, NO_PARTS)
+            self.average = average
             if state.global_step and self.resume is not False:
                 self._load(_folder(args, state) if self.resume is None else Path(self.resume))
             optimizer = innermost(kwargs["optimizer"])

@@ -9,7 +9,7 @@ adapter overrides what its framework does better.
 import itertools
 import threading
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -76,6 +76,19 @@ class Container(Protocol):
 
     def rebuild(self, leaves: list[Any]) -> Any:
         """What holds these leaves instead, or a dict of them by name."""
+
+
+class Part(NamedTuple):
+    """What is known of an array of which this process holds a part."""
+
+    kind: str
+    """What it is, in words, after "is": "a DTensor, of which each process holds a part"."""
+    way: str
+    """A sentence that says how to save an average of such arrays."""
+    owner: str = ""
+    """Whose part it is, where neither its shape nor its type tells: "rank 0 of 2"."""
+    held: bool = True
+    """Whether the part is in the array now; False for one that is empty until it is gathered."""
 
 
 class Stage(Protocol):
@@ -181,6 +194,12 @@ class Backend(Protocol):
 
     def local(self, array: Array) -> Array:
         """The part of an array that lies here, sharing its memory: the array itself unless it is distributed."""
+
+    def part_of(self, array: Array) -> Part | None:
+        """What is known of an array of which other processes hold parts; None for one that is whole here.
+
+        An adapter that lacks this method has no such arrays.
+        """
 
     def spread(self, part: Array, like: Array) -> Array:
         """The distributed array whose part here is `part`, laid out as `like`: the inverse of `local`."""

@@ -12,6 +12,7 @@ from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
 from multisched.trees.leaf import Seen, described
+from multisched.trees.parts import first_part
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
 from multisched.trees.rounding import Rounding, update_key
@@ -136,6 +137,8 @@ class Average:
         self._precision = "float64" if wide else "float32"
         self._objects = {i: leaves[i] for i in self._kept}
         self._pending: tuple[Any, ...] | None = None
+        arrays = self._averaged + self._copied
+        self._part = first_part(self._backend, ((self._leaves[i].name, leaves[i]) for i in arrays))
         if self._stage is not None and (self._mean.distributed or self._latest.distributed):
             raise AverageError("An average of distributed arrays lies where they do: it cannot be offloaded.")
         if rounding is not None:

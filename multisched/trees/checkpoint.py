@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from multisched.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, NotAVariable, named, shown
+from multisched.errors import CheckpointCorrupt, CheckpointMismatch, NotAVariable, named, shown
 from multisched.runtime.files import Later, PathLike, Stored, opened, write_arrays
 from multisched.runtime.paths import shown_path, text_of
 from multisched.trees.average import Average
+from multisched.trees.parts import refuse_parts
 from multisched.trees.state import SECTIONS, load_state, numbers, sections
 
 _RULE, _ROUNDING = "multisched.rule", "multisched.rounding"
@@ -26,10 +27,11 @@ def save(path: PathLike, average: Average) -> None:
     A link is followed, and stays a link. A later save removes temporary files that a killed process left behind, once
     they are an hour old.
 
-    Raises `SwapError` while the model holds the average, `CheckpointError` for an average of distributed arrays, whose
-    `state_dict()` is for `torch.distributed.checkpoint`, `DTypeError` for complex128, and `CheckpointFileError`, which
-    is an `OSError`, where the system refuses: no folder (`CheckpointNotFound`), no permission or a read-only file
-    (`CheckpointDenied`), a folder in its place (`CheckpointIsFolder`), a pipe or a device, a full disk.
+    Raises `SwapError` while the model holds the average; `CheckpointError` for an average of which this process holds
+    a part (DTensors, shards of FSDP, arrays over several processes of JAX), saying what saves it instead; `DTypeError`
+    for complex128; and `CheckpointFileError`, which is an `OSError`, where the system refuses: no folder
+    (`CheckpointNotFound`), no permission or a read-only file (`CheckpointDenied`), a folder in its place
+    (`CheckpointIsFolder`), a pipe or a device, a full disk.
 
     >>> import tempfile
     >>> import numpy as np
@@ -46,10 +48,7 @@ def save(path: PathLike, average: Average) -> None:
     average = _checked(average)
     with average._lock:
         average._ready("save it")
-        if average._mean.distributed or average._latest.distributed:
-            raise CheckpointError(
-                "One file cannot hold distributed arrays. Save avg.state_dict() with torch.distributed.checkpoint."
-            )
+        refuse_parts(average._part, "One file cannot hold what several processes hold")
         count, weight = numbers(average)
         arrays: dict[str, Any] = {"count": np.asarray(count, np.int64), "weight": weight}
         for section, names, parts, dtypes in sections(average):
@@ -89,6 +88,8 @@ def load(path: PathLike, average: Average) -> None:
         state = _state_in(stored, where)
         with average._lock:
             average._ready("load it")
+            if average._part is not None and average._part.part.owner:
+                refuse_parts(average._part, f"{where}it has no part of a leaf")
             load_state(average, state, where)
 
 

@@ -11,12 +11,17 @@ from multisched.errors import CheckpointMismatch, MultischedError, TracedInputEr
 from multisched.runtime.files import Later
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
+from multisched.trees.parts import check_owner
 
 if TYPE_CHECKING:
     from multisched.trees.average import Average
 
 SECTIONS = ("average", "compensation", "copied")
 """The average of each leaf; what rounding took of it; the latest value of what is copied."""
+
+
+_SHARD = "shard"
+"""Whose part of a model the arrays are, where they do not tell themselves."""
 
 
 def sections(average: "Average") -> Iterator[tuple[str, list[str], list[Any], tuple[str, ...]]]:
@@ -34,14 +39,23 @@ def state_of(average: "Average") -> dict[str, Any]:
     """Copies of all that an average holds."""
     backend = average._backend
     count, weight = numbers(average)
-    there = backend.supports(weight.dtype.name)  # where the backend has no double precision the array is NumPy's
+    # Where the backend has no double precision, or arrays over several processes, the array is NumPy's: one of this
+    # process alone would have no place beside them.
+    there = backend.supports(weight.dtype.name) and not _spans_processes(average)
     state: dict[str, Any] = {"count": count, "weight": backend.asarray(weight, weight.dtype.name) if there else weight}
     for section, names, arrays, _ in sections(average):
         pool = average._latest if section == SECTIONS[-1] else average._mean
         if names:
             copies = pool.spread([backend.copy(array) for array in arrays])
             state[section] = dict(zip(names, copies, strict=True))
+    if average._part is not None and average._part.part.owner:
+        state[_SHARD] = average._part.part.owner
     return state
+
+
+def _spans_processes(average: "Average") -> bool:
+    held = [*average._mean.arrays, *average._latest.arrays]
+    return not all(getattr(array, "is_fully_addressable", True) for array in held)
 
 
 def numbers(average: "Average") -> tuple[int, np.ndarray]:
@@ -55,10 +69,12 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
     """Make an average hold what a state says; `where` opens the errors."""
     if not isinstance(state, Mapping):
         raise CheckpointMismatch(f"{where}it is a dict as state_dict() gives, got {shown(state)}.")
-    if unknown := sorted(set(state) - {"count", "weight", *SECTIONS}, key=repr):
+    if unknown := sorted(set(state) - {"count", "weight", _SHARD, *SECTIONS}, key=repr):
         raise CheckpointMismatch(f"{where}it has the entries {listed(unknown)}, which no average has.")
     if state.get("compensation") and not average._mean.rests:
         raise CheckpointMismatch(f'{where}it was held with rounding="compensated", and this average is not.')
+    if _SHARD in state:
+        check_owner(average._part, state[_SHARD], where)
     clock = _clock(average, state, where)
     found: list[list[Any]] = []
     for section, names, arrays, dtypes in sections(average):

@@ -1,23 +1,14 @@
 """Averages of models over two processes: FSDP2, DTensors of every layout and DDP, under `torchrun` with gloo."""
 
-import ast
-import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers_processes import check_claim, claims, torchrun
 
 import multisched as ms
 
 WORKER = Path(__file__).with_name("worker_fsdp.py")
-CLAIMS = {
-    node.name: ast.get_docstring(node)
-    for node in ast.parse(WORKER.read_text()).body
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
-}
+CLAIMS = claims(WORKER)
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +16,14 @@ def folder(tmp_path_factory):
     """Where both processes wrote what each claim came to."""
     pytest.importorskip("torch", reason="the test is about torch, which is not installed")
     folder = tmp_path_factory.mktemp("fsdp")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*command, str(WORKER), str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as run:
-        try:
-            output, _ = run.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            output, _ = run.communicate()
-            pytest.fail(f"the processes took too long:\n{output}")
-    assert run.returncode == 0, output
+    torchrun(WORKER, folder)
     return folder
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_two_processes(folder, claim):
     """Each claim of worker_fsdp.py, in the docstring of its function, holds on both processes."""
-    for rank in range(2):
-        failure = json.loads((folder / f"{rank}.json").read_text())[claim]
-        assert not failure, f"{CLAIMS[claim]}\nOn process {rank} it failed:\n{failure}"
+    check_claim(folder, claim, CLAIMS[claim])
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is .*, assuming the intent is to load in a single process")

@@ -1,0 +1,47 @@
+"""Models of which each process holds a part: what cannot be told from one process alone is refused, in words."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from multisched.errors import CheckpointError, CheckpointMismatch, LeafError
+from multisched.runtime.protocol import Backend, Part
+
+
+class NamedPart(NamedTuple):
+    """The first leaf of a model of which this process holds a part."""
+
+    name: str
+    part: Part
+
+
+def first_part(backend: Backend, leaves: Iterable[tuple[str, Any]]) -> NamedPart | None:
+    """The first of some arrays, given by name, that is a part; None if all are whole.
+
+    Raises `LeafError` for one that is empty here until it is gathered.
+    """
+    part_of = getattr(backend, "part_of", None)  # an adapter may have no such arrays
+    found: NamedPart | None = None
+    for name, array in leaves if part_of is not None else ():
+        part = part_of(array)
+        if part is not None and not part.held:
+            raise LeafError(
+                f"The leaf {name!r} is {part.kind}, and has no elements here until it is gathered. {part.way}"
+            )
+        if part is not None and found is None:
+            found = NamedPart(name, part)
+    return found
+
+
+def refuse_parts(found: NamedPart | None, what: str) -> None:
+    """Refuse what only a whole model allows, on every process alike: each one looks at what it holds itself."""
+    if found is not None:
+        name, part = found
+        raise CheckpointError(f"{what}: the leaf {name!r} is {part.kind}. {part.way}")
+
+
+def check_owner(found: NamedPart | None, given: object, where: str) -> None:
+    """Refuse the state of another process, where the arrays themselves do not tell whose parts they are."""
+    here = None if found is None or not found.part.owner else found.part.owner
+    if given != here:
+        whose = [repr(owner) if owner else "no part of a model" for owner in (given, here)]
+        raise CheckpointMismatch(f"{where}it is the state of {whose[0]}, and this is {whose[1]}.")
