@@ -202,7 +202,8 @@ class Stored:
         if checksums is not None and checksums[name] != header.checksum(data):
             raise self._damaged("is damaged", f"the checksum of {named(name)} is not that of its bytes")
         dtype = _dtype(entry.dtype)
-        return data.view(dtype.newbyteorder("<")).reshape(entry.shape).astype(dtype, copy=False)
+        found: np.ndarray = data.view(dtype.newbyteorder("<")).reshape(entry.shape).astype(dtype, copy=False)
+        return found
 
     def _damaged(self, what: str, why: str) -> CheckpointCorrupt:
         return CheckpointCorrupt(f"{shown_path(self._path)} {what}: {why}.")

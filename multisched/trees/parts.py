@@ -19,9 +19,9 @@ def first_part(backend: Backend, leaves: Iterable[tuple[str, Any]]) -> NamedPart
 
     Raises `LeafError` for one that is empty here until it is gathered.
     """
-    part_of = getattr(backend, "part_of", None)  # an adapter may have no such arrays
+    part_of: Any = getattr(backend, "part_of", _whole)  # an adapter may have no such arrays
     found: NamedPart | None = None
-    for name, array in leaves if part_of is not None else ():
+    for name, array in leaves:
         part = part_of(array)
         if part is not None and not part.held:
             raise LeafError(
@@ -30,6 +30,10 @@ def first_part(backend: Backend, leaves: Iterable[tuple[str, Any]]) -> NamedPart
         if part is not None and found is None:
             found = NamedPart(name, part)
     return found
+
+
+def _whole(_: Any) -> None:
+    return None
 
 
 def refuse_parts(found: NamedPart | None, what: str) -> None:
