@@ -80,7 +80,7 @@ class InitShapeError(RuleError):
 
 
 class MaskError(MultischedError, TypeError):
-    """`where` is not a boolean scalar."""
+    """`where` is no boolean scalar, or the state is not made for such a mask."""
 
 
 class ConfigError(RuleError):
