@@ -4,7 +4,10 @@ Rules are plain array API code. This file finds the namespace of their arguments
 names dtypes by strings, and freezes array arguments into plain data.
 """
 
+import math
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
@@ -65,14 +68,53 @@ def is_number(value: object) -> bool:
     return type(value) in _NUMBERS
 
 
+def as_real(value: Any) -> int | float | None:
+    """A real number of any kind as Python's own `int` or `float`; None for what is none, such as a bool.
+
+    Numbers are those of Python and NumPy, enumerations and other classes made of `int` and `float`, fractions and
+    decimals, and arrays without an axis. Rules keep the result: what such a class prints never becomes source.
+
+    >>> as_real(np.float64(0.5)), as_real(np.ones((), np.int8)), as_real(Fraction(1, 4)), as_real(True)
+    (0.5, 1, 0.25, None)
+    """
+    if type(value) in (int, float):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Fraction | Decimal):
+        try:
+            return float(value)
+        except (OverflowError, ValueError):  # too large, or a signalling NaN
+            return math.inf if value > 0 else -math.inf
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> int | float | None:
+    """The number in an array without an axis, if it is known now, and real."""
+    if getattr(value, "shape", None) != () or is_symbolic(value):
+        return None
+    kind = kind_of(dtype_name(getattr(value, "dtype", "")))
+    if kind not in ("int", "uint", "float"):
+        return None
+    try:
+        number = value.item() if hasattr(value, "item") else value
+        return float(number) if kind == "float" else int(number)
+    except Exception:  # it is being traced, or on no device
+        return None
+
+
 def is_integer(value: object) -> TypeGuard[int]:
-    """True for an integer of Python or NumPy, of which bools are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    """True for what `as_real` makes an `int` of."""
+    return type(as_real(value)) is int
 
 
 def is_real(value: object) -> TypeGuard[int | float]:
-    """True for a real number of Python or NumPy, of which bools are none."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    """True for what `as_real` takes for a real number."""
+    return as_real(value) is not None
 
 
 _NUMBERS = (int, float, bool, complex)
@@ -232,8 +274,10 @@ def freeze(
     value: Any, what: str, error: type[RuleError] = RuleError, *, real: bool = True, symbolic: bool = False
 ) -> Plain:
     """`value` as plain data: a Python number, a `FrozenArray`, or (if allowed) a `Symbol`; `what` opens errors."""
-    if type(value) in (int, float) or isinstance(value, FrozenArray | Symbol):
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, FrozenArray | Symbol):
+        return value
+    if (number := as_real(value)) is not None:
+        return number
     if is_symbolic(value):
         if symbolic:
             return Symbol(value)

@@ -36,6 +36,12 @@ class Expression(_ParamType):
             found = parse(value)
         except ParseError as error:
             raise click.UsageError(f"This is no schedule:\n{error}", ctx) from error
+        if not isinstance(found, Schedule):
+            raise click.UsageError(
+                f"{value} is a rule of averages, {type(found).__name__}: a function of values, and not of the step, so "
+                "that there is nothing to show. A schedule is expected, such as cosine(0.1, 1000).",
+                ctx,
+            )
         if found.shape != ():
             raise click.UsageError(f"{value} is a schedule of arrays, of shape {found.shape}; numbers are shown.", ctx)
         return value, found

@@ -4,19 +4,72 @@ Each class derives from `MultischedError` and from the builtin that Python itsel
 `except ValueError` keeps working. Messages say what was given, what was expected, and where.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
+from typing import Any
+
+_LONGEST, _TAIL = 2000, 300  # characters of a message, and those at its end that are kept
 
 
 def shown(value: object) -> str:
     """A value as error messages show it, cut short, with its type."""
-    text = repr(value)
-    return f"{text if len(text) <= 200 else text[:200] + '...'} of type {type(value).__name__}"
+    return f"{brief(value, 200)} of type {type(value).__name__}"
 
 
 def named(name: object) -> str:
     """A name as error messages show it, cut short: it may come from a file of a stranger."""
-    text = repr(name)
-    return text if len(text) <= 100 else text[:100] + "..."
+    return brief(name, 100)
+
+
+def brief(value: object, most: int = 100) -> str:
+    """The first characters of what `repr` prints.
+
+    No more of the value is looked at than is shown: documents of strangers can be of any length and depth, endless too,
+    or stand for far more than they hold.
+    """
+    text, stack = "", [_pieces(value, most)]
+    while stack and len(text) <= most:
+        for piece in stack[-1]:
+            if isinstance(piece, str):
+                text += piece
+            else:
+                stack.append(piece)
+            break
+        else:
+            stack.pop()
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def _pieces(value: Any, most: int) -> Iterator[Any]:
+    """The text of a value in pieces: strings, and the pieces of what is inside."""
+    if hasattr(type(value), "_pieces"):  # a rule
+        yield from value._pieces()
+    elif type(value) in (list, tuple, dict):
+        yield {list: "[", tuple: "(", dict: "{"}[type(value)]
+        for i, item in enumerate(islice(value, most)):
+            yield ", " if i else ""
+            yield _pieces(item, most)
+            if type(value) is dict:
+                yield ": "
+                yield _pieces(value[item], most)
+        yield {list: "]", tuple: ",)" if len(value) == 1 else ")", dict: "}"}[type(value)]
+    elif type(value) in (str, bytes):
+        yield repr(value if len(value) <= most else value[: most + 1])
+    else:
+        try:
+            yield repr(value)
+        except Exception:  # an integer of more digits than Python writes, an object of a user that is not made yet
+            yield f"<a {type(value).__name__} that cannot be printed>"
+
+
+def cut(message: str) -> str:
+    """A message of at most a screen, without its middle where it was longer."""
+    left_out = len(message) - _LONGEST
+    if left_out <= 0:
+        return message
+    return f"{message[: _LONGEST - _TAIL - 50]} ... ({left_out + 50} characters) ... {message[-_TAIL:]}"
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:
@@ -27,7 +80,13 @@ def listed(names: Iterable[object], most: int = 5) -> str:
 
 
 class MultischedError(Exception):
-    """The root: anything that this library raises on purpose."""
+    """The root: anything that this library raises on purpose.
+
+    A message is never longer than a screen, whatever it was made of.
+    """
+
+    def __init__(self, *args: Any, **named: Any):
+        super().__init__(*([cut(args[0])] if len(args) == 1 and isinstance(args[0], str) else args), **named)
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -80,7 +139,7 @@ class InitShapeError(RuleError):
 
 
 class MaskError(MultischedError, TypeError):
-    """`where` is no boolean scalar, or the state is not made for such a mask."""
+    """`where` is not a boolean scalar."""
 
 
 class ConfigError(RuleError):
@@ -88,9 +147,18 @@ class ConfigError(RuleError):
 
 
 class ParseError(MultischedError, ValueError):
-    """A text is no expression of a schedule; `column`, counted from 1, is where it goes wrong."""
+    """A text is no expression of a rule; `column`, counted from 1, is where it goes wrong.
+
+    Where `argparse` has been imported it is an `argparse.ArgumentTypeError`, too: `add_argument("--lr", type=ms.parse)`
+    shows the message of such an error, and of any other ValueError none.
+    """
+
+    def __new__(cls, *args: Any) -> "ParseError":
+        kind = _parse_error_of_argparse() if cls is ParseError and "argparse" in sys.modules else cls
+        return super().__new__(kind, *args)
 
     def __init__(self, message: str, text: str, column: int):
+        message = cut(message)
         super().__init__(message, text, column)
         self.message, self.text, self.column = message, text, column
 
@@ -102,6 +170,21 @@ class ParseError(MultischedError, ValueError):
 
 
 _BEFORE_CARET, _AROUND_CARET = 60, 100  # characters of a long text that are shown
+
+
+@cache
+def _parse_error_of_argparse() -> type[ParseError]:
+    """`ParseError` as argparse likes it. Made when it is needed: argparse takes longer to import than this package."""
+    from argparse import ArgumentTypeError
+
+    class Both(ParseError, ArgumentTypeError):
+        __doc__ = ParseError.__doc__
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return ParseError, self.args
+
+    Both.__name__ = Both.__qualname__ = "ParseError"
+    return Both
 
 
 # --- backends --------------------------------------------------------------------------------------------------------

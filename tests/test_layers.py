@@ -96,5 +96,5 @@ def test_adapters_know_little(path):
 
 @pytest.mark.parametrize("path", [*MODULES, *ADAPTERS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_files_are_small_enough_to_hold_in_the_head(path):
-    """About 300 lines at most."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 325
+    """About 300 lines as a rule, and under 600 in any case."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 600

@@ -19,7 +19,7 @@ class PacedState(NamedTuple):
     """The weight that the rule inside has accumulated, where it debiases."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Paced(Mean):
     """The rule that `paced` builds; see there."""
 
@@ -31,10 +31,8 @@ class Paced(Mean):
     labels: ClassVar[dict[str, str]] = {"mean": "average"}
     state: ClassVar[type[Any]] = PacedState
 
-    def __repr__(self) -> str:
-        given = [f"{name}={value}" for name, value in (("start", self.start), ("every", self.every))]
-        shown = [text for text in given if text not in ("start=0", "every=1")]
-        return f"paced({', '.join([repr(self.rule), *shown])})"
+    def _described(self) -> tuple[str, dict[str, Any]]:
+        return "paced", {"rule": self.rule, "start": self.start, "every": self.every}
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
         """As of any `Mean`; the count is that of the calls."""

@@ -21,7 +21,7 @@ class PowerEmaState(NamedTuple):
     """Updates so far, int32."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PowerEma(Mean):
     """The rule that `power_ema` builds; see there."""
 
@@ -35,8 +35,8 @@ class PowerEma(Mean):
     labels: ClassVar[dict[str, str]] = {"mean": "EMA"}
     state: ClassVar[type[Any]] = PowerEmaState
 
-    def __repr__(self) -> str:
-        return f"power_ema({self.sigma_rel!r})" if self.by_width else f"power_ema(gamma={self.gamma!r})"
+    def _described(self) -> tuple[str, dict[str, Any]]:
+        return "power_ema", {"sigma_rel": self.sigma_rel} if self.by_width else {"gamma": self.gamma}
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
         """As of any `Mean`: `1 - (1 - 1 / n) ** (gamma + 1)` at update n, to the last digits of a share close to 0."""

@@ -4,6 +4,7 @@ A subclass is a frozen dataclass, hence plain data, and says only what its state
 the average is read from it.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,8 @@ from multisched.arrays import (
     namespace_of,
     stop_gradient,
 )
-from multisched.errors import DTypeError, MaskError, ShapeError, TimeStepError
+from multisched.errors import DTypeError, MaskError, ShapeError
+from multisched.schedules.schedule import methods
 
 
 class Statistic:
@@ -35,29 +37,44 @@ class Statistic:
     labels: ClassVar[dict[str, str]] = {}
     """Names of the declared variables, where they are not those of the state's fields."""
 
-    def init(self, value: Array, *, elementwise: bool = False, times: bool = False) -> Any:
-        """The state before the first update, for values of the shape, dtype and device of `value`.
+    def to_config(self) -> dict[str, Any]:
+        """The rule as a document for JSON, YAML or TOML, from which `ms.from_config` builds an equal one.
 
-        `elementwise=True` gives each element a count of its own: `step` then takes masks of the shape of the value.
-        `times=True`, for the rules whose `step` takes `dt`, keeps the time that passes under a mask, so that `step`
-        takes both. Raises `TimeStepError` for another rule.
+        Raises `ConfigError` for a rule of one's own, and where an argument is a declared tensor, a complex number, or a
+        number that is not finite.
+
+        >>> import multisched as ms
+        >>> ms.paced(ms.swa(), every=10).to_config()
+        {'name': 'paced', 'rule': {'name': 'swa'}, 'start': 0, 'every': 10}
         """
+        config: dict[str, Any] = methods["to_config"](self)
+        return config
+
+    def _described(self) -> tuple[str | None, dict[str, Any]]:
+        """The name in the catalogue of the function that builds this rule, and its arguments; None if there is none."""
+        return None, {}
+
+    def __repr__(self) -> str:
+        return "".join(self._pieces())
+
+    def _pieces(self) -> Iterator[str]:
+        """What `repr` prints, in pieces, of which an error message takes the first."""
+        listed = self._described()[0] is not None
+        return methods["pieces"](self) if listed else iter([object.__repr__(self)])
+
+    def init(self, value: Array) -> Any:
+        """The state before the first update, for values of the shape, dtype and device of `value`."""
         if is_number(value) or isinstance(value, list | tuple):
             value = np.asarray(value)
             value = np.asarray(value, dtype=np.complex64 if value.dtype.kind == "c" else np.float32)
         xp = namespace_of(value)
-        zeros = xp.zeros_like(value, dtype=_averaging(xp, value))
-        state = self._init(xp, zeros)
-        if times:
-            state = self._timed(xp, state)
-        return _widened(xp, state, zeros) if elementwise and zeros.ndim else state
+        return self._init(xp, xp.zeros_like(value, dtype=_averaging(xp, value)))
 
     def step(self, state: Any, value: Array, where: Array | None = None) -> tuple[Any, Array]:
         """One update: `(new state, average including value)`.
 
         `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
-        output is the average so far. It may have the shape of the value if the state was made by
-        `init(value, elementwise=True)`.
+        output is the average so far.
         """
         return self._step(state, value, where)
 
@@ -70,7 +87,7 @@ class Statistic:
         xp, value, dtype = self._prepared(state, value)
         new, output = self._advance(xp, state, value, dt)
         if where is not None:
-            where = self._checked_mask(state, where)
+            where = checked_mask(where)
             new = _keep(xp, where, new, state)
             output = self._read(xp, new, value)
         return _detached(xp, new), xp.astype(output, dtype, copy=True)  # it shares no memory with the state
@@ -92,28 +109,6 @@ class Statistic:
     def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
         """The average that `state` holds; before the first update `value`."""
         raise NotImplementedError
-
-    def _timed(self, xp: Namespace, state: Any) -> Any:
-        """The state with a field for the time that passes under a mask."""
-        raise TimeStepError(
-            f"times=True keeps the time of values that are masked, and {self!r} takes no times: use rule.init(value)."
-        )
-
-    def _counter(self, state: Any) -> Array:
-        """The part of the state that counts the updates, or the first of them: of the shape of a mask."""
-        return getattr(state, "count", self._template(state))
-
-    def _checked_mask(self, state: Any, where: Any) -> Array:
-        """`where`, if it is a boolean scalar, or boolean and of the shape of the value, where each element counts."""
-        shape = tuple(getattr(where, "shape", ()))
-        if not shape or dtype_name(where.dtype) != "bool" or shape != tuple(self._template(state).shape):
-            return checked_mask(where)
-        if tuple(self._counter(state).shape) != shape:
-            raise MaskError(
-                f"where has the shape of the value, {shape}, but this state has one count for all elements. Make it "
-                "with rule.init(value, elementwise=True), or give where as a boolean scalar."
-            )
-        return where
 
     def _template(self, state: Any) -> Array:
         """An array in `state` of the shape and dtype of one average."""
@@ -174,18 +169,6 @@ def checked_mask(where: Array) -> Array:
 def _keep(xp: Namespace, where: Array, new: Any, old: Any) -> Any:
     return type(new)(
         *(() if isinstance(a, tuple) else xp.where(where, a, b) for a, b in zip(new, old, strict=True)),
-    )
-
-
-def _widened(xp: Namespace, state: Any, zeros: Array) -> Any:
-    """The state with a counter for each element instead of one for all."""
-    return type(state)(
-        *(
-            part
-            if isinstance(part, tuple) or tuple(part.shape)
-            else xp.astype(xp.broadcast_to(part, zeros.shape), part.dtype, copy=True)
-            for part in state
-        )
     )
 
 

@@ -16,7 +16,7 @@ class SwaState(NamedTuple):
     """Updates so far, int32."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Swa(Mean):
     """The rule that `swa` builds; see there."""
 
@@ -24,8 +24,8 @@ class Swa(Mean):
     labels: ClassVar[dict[str, str]] = {"mean": "SWA"}
     state: ClassVar[type[Any]] = SwaState
 
-    def __repr__(self) -> str:
-        return "swa()"
+    def _described(self) -> tuple[str, dict[str, Any]]:
+        return "swa", {}
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
         """As of any `Mean`."""

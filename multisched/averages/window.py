@@ -17,7 +17,7 @@ class SmaState(NamedTuple):
     """Updates so far, int32."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sma(Statistic):
     """The rule that `sma` builds; see there."""
 
@@ -26,8 +26,8 @@ class Sma(Statistic):
     title: ClassVar[str] = "SimpleMovingAverage"
     labels: ClassVar[dict[str, str]] = {"last": "SMA"}
 
-    def __repr__(self) -> str:
-        return f"sma({self.n})"
+    def _described(self) -> tuple[str, dict[str, Any]]:
+        return "sma", {"n": self.n}
 
     def _init(self, xp: Namespace, zeros: Array) -> SmaState:
         shape = (self.n, *zeros.shape)

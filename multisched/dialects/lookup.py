@@ -6,9 +6,9 @@ A dialect is imported when the first of its names is looked up. Only these modul
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from multisched import schedules
-from multisched.schedules import Schedule
 from multisched.schedules.catalogue import Constructor
 
 DIALECTS = ("keras", "optax", "timm", "torch", "transformers")
@@ -43,7 +43,7 @@ _PACKAGE = "multisched.dialects."
 dialect_names = DialectNames()
 
 
-def parse(text: str) -> Schedule:
+def parse(text: str) -> Any:
     """`ms.parse` of expressions that may name the schedules of other libraries, with the name of the library before.
 
     Raises `ParseError`.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from multisched.arrays import Array, Namespace, is_integer
 from multisched.errors import ScheduleOptionError, StepCountError, shown
 from multisched.schedules.catalogue import of_dialect
-from multisched.schedules.combine import at, from_function
+from multisched.schedules.combine import from_function
 from multisched.schedules.cycle import cyclic
 from multisched.schedules.decay import constant
 from multisched.schedules.parts import (
@@ -35,12 +35,14 @@ def count(value: Any, what: str, least: int = 0) -> int:
 
 
 # --- triangles -------------------------------------------------------------------------------------------------------
-@schedule(lambda schedule, period: {"schedule": a_schedule(schedule, "schedule"), "period": length(period, "period")})
+@schedule(
+    lambda schedule, period: {"schedule": a_schedule(schedule, "schedule"), "period": length(period, "period")},
+    clock=lambda xp, step, schedule, period: [turns(xp, step, period)[0] + 1],
+)
 @of_dialect("torch")
 def by_cycle(xp: Namespace, step: Array, schedule: Any, period: float) -> Array:
     """A schedule of the number of the cycle, which counts from 1: `schedule(1 + step // period)`."""
-    index, _ = turns(xp, step, period)
-    return at(xp, schedule, index + 1)
+    return schedule
 
 
 def CyclicLR(

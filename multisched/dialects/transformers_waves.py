@@ -7,7 +7,7 @@ from typing import Any
 from multisched.arrays import Array, Namespace, dtype_name, int_max, kind_of
 from multisched.errors import ScheduleOptionError, ScheduleValueError
 from multisched.schedules.catalogue import of_dialect
-from multisched.schedules.combine import at, join, repeat, stretch, warmup
+from multisched.schedules.combine import join, repeat, stretch, warmup
 from multisched.schedules.cycle import cosine_restarts
 from multisched.schedules.decay import constant, cosine, linear
 from multisched.schedules.numbers import python_numbers
@@ -63,10 +63,7 @@ def after_line(rule: Schedule, steps: int, peak: float, init: float = 0.0) -> Sc
     return join([linear(init, peak, steps), rule], [steps])
 
 
-@schedule(lambda schedule, steps: {"schedule": a_schedule(schedule, "schedule"), "steps": length(steps, "steps")})
-@of_dialect("transformers")
-def ahead(xp: Namespace, step: Array, schedule: Schedule, steps: int) -> Array:
-    """A schedule without its first steps: `schedule(step + steps)`."""
+def _later(xp: Namespace, step: Array, schedule: Schedule, steps: float) -> list[Array]:
     step = since(xp, step, 0)
     if steps != int(steps):
         step = floating(xp, step)
@@ -76,7 +73,17 @@ def ahead(xp: Namespace, step: Array, schedule: Schedule, steps: int) -> Array:
         steps = min(steps, largest)
         last = xp.full_like(step, largest - steps)
         step = xp.where(step < last, step, last)
-    return at(xp, schedule, step + steps)
+    return [step + steps]
+
+
+@schedule(
+    lambda schedule, steps: {"schedule": a_schedule(schedule, "schedule"), "steps": length(steps, "steps")},
+    clock=_later,
+)
+@of_dialect("transformers")
+def ahead(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
+    """A schedule without its first steps: `schedule(step + steps)`."""
+    return schedule
 
 
 def lowest(rate: float, min_lr: float | None, min_lr_rate: float | None) -> float:

@@ -1,6 +1,7 @@
 """Schedules: values that depend only on how many updates have happened. One family a file."""
 
-import multisched.schedules.plot  # noqa: F401 (for Schedule.plot, as config is for Schedule.to_config)
+import multisched.schedules.plot
+import multisched.schedules.text  # noqa: F401 (for Schedule.plot and repr, as config is for Schedule.to_config)
 from multisched.schedules.approach import decay_warmup
 from multisched.schedules.combine import clip, delay, from_function, join, repeat, stretch, warmup
 from multisched.schedules.compose import maximum, minimum

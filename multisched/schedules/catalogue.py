@@ -1,21 +1,24 @@
 """Every constructor that may stand in a config or an expression, by name: nothing else can be built from data.
 
 Some formulas only a dialect has, such as that of torch's OneCycleLR. In data, and in what `repr` prints, the dialect's
-name stands before theirs. They are imported when they are looked up, from the files that are listed here, since the
-imports of the library go the other way; no name leads to another file.
+name stands before theirs. They, and the rules of averages, are imported when they are looked up, from the files that
+are listed here, since the imports of the library go the other way; no name leads to another file.
 
 A function cannot be written as data, so `from_function` is not among them; nor is the decorator, which makes new ones.
 """
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from multisched.schedules import approach, combine, compose, cycle, decay, inverse, piecewise, steps
 from multisched.schedules.schedule import Schedule
 
-Constructor = Callable[..., Schedule]
+Constructor = Callable[..., Any]
+"""What makes a schedule, or a rule of averages."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CONSTRUCTORS: tuple[Constructor, ...] = (
@@ -66,23 +69,39 @@ _FORMULAS_OF_DIALECTS = {
 }
 
 
-class _Dialects(Mapping[str, Constructor]):
-    """`{"torch.OneCycleLR": constructor, ...}`, each imported when it is asked for."""
+_RULES = {
+    "ema": "multisched.averages.ema",
+    "paced": "multisched.averages.pace",
+    "plateau": "multisched.averages.plateau",
+    "power_ema": "multisched.averages.power",
+    "sma": "multisched.averages.window",
+    "swa": "multisched.averages.uniform",
+}
+
+
+class _Imported(Mapping[str, Constructor]):
+    """Constructors by name, each imported when it is asked for."""
+
+    def __init__(self, modules: dict[str, str]):
+        self.modules = modules
 
     def __getitem__(self, name: str) -> Constructor:
-        module = importlib.import_module(_FORMULAS_OF_DIALECTS[name])
-        constructor: Constructor = getattr(module, name.partition(".")[2])
+        module = importlib.import_module(self.modules[name])
+        constructor: Constructor = getattr(module, name.rpartition(".")[2])
         return constructor
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_FORMULAS_OF_DIALECTS)
+        return iter(self.modules)
 
     def __len__(self) -> int:
-        return len(_FORMULAS_OF_DIALECTS)
+        return len(self.modules)
 
 
-DIALECTS: Mapping[str, Constructor] = _Dialects()
+DIALECTS: Mapping[str, Constructor] = _Imported(_FORMULAS_OF_DIALECTS)
 """The constructors of the schedules that are data, but only a dialect's."""
+
+RULES: Mapping[str, Constructor] = _Imported(_RULES)
+"""The constructors of the rules of averages."""
 
 
 def of_dialect(dialect: str) -> Callable[[F], F]:
@@ -97,7 +116,31 @@ def of_dialect(dialect: str) -> Callable[[F], F]:
 
 def by_name(name: str) -> Constructor:
     """The constructor of that name. Raises `KeyError` if there is none."""
-    return CATALOGUE[name] if name in CATALOGUE else DIALECTS[name]
+    return CATALOGUE[name] if name in CATALOGUE else RULES[name] if name in RULES else DIALECTS[name]
+
+
+def similar(name: Any, *more: str) -> str:
+    """A hint at the name of the catalogue, or of `more`, that is most like this one, to end an error message with."""
+    if not isinstance(name, str) or len(name) > _LONGEST:
+        return ""
+    near = get_close_matches(name, [*CATALOGUE, *RULES, *DIALECTS, *more], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def is_rule(value: Any) -> bool:
+    """Whether this is a schedule or a rule of averages."""
+    return isinstance(value, Schedule) or hasattr(type(value), "_described")
+
+
+def described(rule: Any) -> tuple[str | None, dict[str, Any]] | None:
+    """The name of what builds a schedule or a rule of averages, None if it is not listed, and its arguments.
+
+    None for what is neither, and for a rule of averages that is not listed.
+    """
+    if isinstance(rule, Schedule):
+        return name_of(rule._formula), rule._arguments
+    name, arguments = rule._described() if is_rule(rule) else (None, {})
+    return None if name is None else (name, arguments)
 
 
 def name_of(formula: Callable[..., Any]) -> str | None:
@@ -108,6 +151,8 @@ def name_of(formula: Callable[..., Any]) -> str | None:
 
 
 _NAMES = {constructor.__wrapped__: name for name, constructor in CATALOGUE.items()}  # type: ignore[attr-defined]
+
+_LONGEST = 100  # characters of a name for which others are compared with it
 
 DEEPEST = 100
 """How deep schedules that are read may be nested: far deeper, and Python's own stack would end in their formulas."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from multisched.arrays import Array, Namespace, is_integer
+from multisched.arrays import Array, Namespace, as_real
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.parts import (
@@ -21,12 +21,8 @@ from multisched.schedules.parts import (
     real,
     since,
 )
+from multisched.schedules.piecewise import LAST_STEP
 from multisched.schedules.schedule import Schedule, schedule
-
-
-def at(xp: Namespace, rule: Schedule, step: Array) -> Array:
-    """A schedule inside the formula of another."""
-    return rule._formula(xp, step, **rule._arguments)
 
 
 def _scalar(rule: Any, what: str) -> Schedule:
@@ -71,12 +67,16 @@ def _checked_join(schedules: Any, boundaries: Any) -> dict[str, Any]:
 
 
 def _boundary(value: Any, what: str) -> int:
-    if not is_integer(value) or value < 0:
-        raise StepCountError(f"{what} must be a step, a non-negative integer, got {shown(value)}.")
-    return int(value)
+    step = as_real(value)
+    if not isinstance(step, int) or not 0 <= step <= LAST_STEP:
+        raise StepCountError(f"{what} must be a step, a non-negative integer of at most 1.8e308, got {shown(value)}.")
+    return step
 
 
-@schedule(_checked_join)
+@schedule(
+    _checked_join,
+    clock=lambda xp, step, schedules, boundaries: [step, *(since(xp, step, begin) for begin in boundaries)],
+)
 def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
     """One schedule after the other, each from its own beginning.
 
@@ -100,9 +100,9 @@ def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
     >>> [lr(step) for step in (0, 2, 3, 4, 5, 6, 7)]
     [0.0, 0.5, 0.75, 1.0, 0.5, 0.0, 0.0]
     """
-    result = at(xp, schedules[0], step)
-    for rule, begin in zip(schedules[1:], boundaries, strict=True):
-        result = xp.where(reached(xp, step, begin), at(xp, rule, since(xp, step, begin)), result)
+    result = schedules[0]
+    for value, begin in zip(schedules[1:], boundaries, strict=True):
+        result = xp.where(reached(xp, step, begin), value, result)
     return result
 
 
@@ -111,7 +111,8 @@ def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
         "schedule": _scalar(schedule, "schedule"),
         "steps": length(steps, "steps"),
         "init": real(init, "init"),
-    }
+    },
+    clock=lambda xp, step, schedule, steps, init: [since(xp, step, steps)],  # 0 during the warm-up
 )
 def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 0) -> Array:
     """A line up to where a schedule begins, then the schedule.
@@ -137,14 +138,15 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     >>> [lr(step) for step in (0, 1, 2, 4, 6, 7)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
-    after = at(xp, schedule, since(xp, step, steps))
     if steps == 0:
-        return after
-    rising = between(init, schedule(0), fraction(xp, step, 0, steps))  # a number: traced, nested ones would double
-    return xp.where(reached(xp, step, steps), after, rising)
+        return schedule
+    return xp.where(reached(xp, step, steps), schedule, between(init, schedule, fraction(xp, step, 0, steps)))
 
 
-@schedule(lambda schedule, steps: {"schedule": _scalar(schedule, "schedule"), "steps": length(steps, "steps")})
+@schedule(
+    lambda schedule, steps: {"schedule": _scalar(schedule, "schedule"), "steps": length(steps, "steps")},
+    clock=lambda xp, step, schedule, steps: [since(xp, step, steps)],
+)
 def delay(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
     """A schedule, later; until then its first value.
 
@@ -157,7 +159,7 @@ def delay(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
     >>> [lr(step) for step in (0, 10, 11, 12)]
     [1.0, 1.0, 0.5, 0.0]
     """
-    return at(xp, schedule, since(xp, step, steps))
+    return schedule
 
 
 def _checked_repeat(schedule: Any, period: Any) -> dict[str, Any]:
@@ -167,7 +169,12 @@ def _checked_repeat(schedule: Any, period: Any) -> dict[str, Any]:
     return {"schedule": _scalar(schedule, "schedule"), "period": steps}
 
 
-@schedule(_checked_repeat)
+def _within(xp: Namespace, step: Array, schedule: Any, period: int) -> list[Array]:
+    step = since(xp, step, 0)
+    return [step - (step // period) * period if comes_up(xp, step, period) else step]
+
+
+@schedule(_checked_repeat, clock=_within)
 def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
     """The beginning of a schedule, again and again.
 
@@ -180,15 +187,15 @@ def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
     >>> [lr(step) for step in (0, 1, 2, 3, 4)]
     [1.0, 0.75, 0.5, 1.0, 0.75]
     """
-    step = since(xp, step, 0)
-    return at(xp, schedule, step - (step // period) * period if comes_up(xp, step, period) else step)
+    return schedule
 
 
 @schedule(
     lambda schedule, factor: {
         "schedule": _scalar(schedule, "schedule"),
         "factor": above(factor, "factor", 0, allowed=False),
-    }
+    },
+    clock=lambda xp, step, schedule, factor: [elapsed(xp, step, 0) / float(factor)],
 )
 def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
     """A schedule, slower by a factor.
@@ -202,7 +209,7 @@ def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
     >>> [lr(step) for step in (0, 2, 4, 8)]
     [1.0, 0.75, 0.5, 0.0]
     """
-    return at(xp, schedule, elapsed(xp, step, 0) / float(factor))
+    return schedule
 
 
 def _checked_clip(schedule: Any, low: Any, high: Any) -> dict[str, Any]:
@@ -212,7 +219,7 @@ def _checked_clip(schedule: Any, low: Any, high: Any) -> dict[str, Any]:
     return {"schedule": _scalar(schedule, "schedule"), "low": lower, "high": upper}
 
 
-@schedule(_checked_clip)
+@schedule(_checked_clip, clock=lambda xp, step, **_: [step])
 def clip(xp: Namespace, step: Array, schedule: Any, low: float, high: float) -> Array:
     """A schedule, kept within two bounds.
 
@@ -225,9 +232,8 @@ def clip(xp: Namespace, step: Array, schedule: Any, low: float, high: float) -> 
     >>> [lr(step) for step in (0, 2, 4)]
     [0.75, 0.5, 0.25]
     """
-    value = at(xp, schedule, step)
-    lower, upper = constant_like(xp, value, low), constant_like(xp, value, high)
-    value = xp.where(value < lower, lower, value)
+    lower, upper = constant_like(xp, schedule, low), constant_like(xp, schedule, high)
+    value = xp.where(schedule < lower, lower, schedule)
     return xp.where(value > upper, upper, value)
 
 

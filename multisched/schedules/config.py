@@ -1,55 +1,97 @@
-"""Schedules as plain JSON, and back.
+"""Schedules and rules of averages as plain JSON, and back.
 
-A schedule is an object: its `name` in the catalogue, beside the arguments of the constructor. `{step: value}` is a list
-of pairs, since JSON has only strings for keys; an array is a list of lists. Nothing in a document is run or imported:
-a name is looked up in the catalogue, and an argument is what its parameter takes, or an error that says where.
+A rule is an object: its `name` in the catalogue, beside the arguments of the constructor. `{step: value}` is a list of
+pairs, since JSON has only strings for keys; an array is a list of lists; what is None is left out, since TOML has no
+such value. Nothing in a document is run or imported: a name is looked up in the catalogue, and an argument is what its
+parameter takes, or an error that says where.
+
+A composition more than 100 deep, at which JSON's own readers and those of YAML come near their limits, is a flat list:
+`{"nodes": [...]}`, each an object, in which `{"node": 2}` stands for the third of the list; the last is the rule.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from multisched.arrays import FrozenArray
-from multisched.errors import ConfigError, MultischedError, shown
-from multisched.schedules.catalogue import CATALOGUE, DEEPEST, DIALECTS, Constructor, by_name, name_of
+from multisched.arrays import FrozenArray, Symbol, as_real
+from multisched.errors import ConfigError, MultischedError, brief, listed, shown
+from multisched.schedules.catalogue import DEEPEST, Constructor, by_name, described, is_rule, similar
 from multisched.schedules.combine import Boundaries, Schedules
+from multisched.schedules.decay import constant
+from multisched.schedules.document import MOST_SHARED, plain
+from multisched.schedules.nested import walk
 from multisched.schedules.piecewise import Steps
 from multisched.schedules.schedule import Schedule, methods
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-def to_config(schedule: Schedule) -> dict[str, Any]:
-    """`schedule` as plain JSON; see `Schedule.to_config`."""
-    return _object(schedule, "$")
-
-
-def _object(schedule: Schedule, path: str) -> dict[str, Any]:
-    listed = name_of(schedule._formula)
-    if listed is None:
+def to_config(rule: Any) -> dict[str, Any]:
+    """A rule as plain JSON; see `Schedule.to_config`."""
+    nodes = walk(rule, parts_of)
+    depths: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for node in nodes:
+        depths[id(node)] = 1 + max((depths[id(part)] for part in parts_of(node)), default=0)
+        sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts_of(node))
+    if sizes[id(rule)] > MOST_SHARED + 2 * len(nodes):
         raise ConfigError(
-            f"{path}: {schedule.name} is not in the catalogue: a function, or a schedule of your own, is code and "
-            "cannot be written as data. Build the schedule of those of multisched.schedules and arithmetic."
+            f"$: the {len(nodes)} schedules in it, which it uses again and again, stand for {sizes[id(rule)]:.3g}, and "
+            "no document is read that stands for so many. Build it of fewer."
         )
-    arguments = {name: _plain(value, f"{path}.{name}") for name, value in schedule._arguments.items()}
-    return {"name": listed, **arguments}
+    if depths[id(rule)] <= DEEPEST:
+        return _object(rule, "$", lambda part, path: _object(part, path, None))
+    numbers = {id(node): {"node": number} for number, node in enumerate(nodes)}
+    return {
+        "nodes": [
+            _object(node, f"$.nodes[{i}]", lambda part, path: dict(numbers[id(part)])) for i, node in enumerate(nodes)
+        ]
+    }
 
 
-def _plain(value: Any, path: str) -> Any:
-    """An argument, as schedules hold it, in the types of JSON."""
-    if isinstance(value, Schedule):
-        return _object(value, path)
+def parts_of(rule: Any) -> list[Any]:
+    """The rules inside of a rule, in the order of its arguments."""
+    found: list[Any] = []
+    for value in (described(rule) or (None, {}))[1].values():
+        found += filter(is_rule, value) if isinstance(value, tuple) else [value] if is_rule(value) else []
+    return found
+
+
+Inside = Callable[[Any, str], dict[str, Any]]
+
+
+def _object(rule: Any, path: str, inside: Inside | None) -> dict[str, Any]:
+    """The object of a rule; `inside` writes the rules among its arguments, by default as objects, too."""
+    name, arguments = described(rule) or (None, {})
+    if name is None:
+        own = getattr(rule, "name", type(rule).__name__)
+        raise ConfigError(
+            f"{path}: {own} is not in the catalogue: a function, or a rule of your own, is code and cannot be written "
+            "as data. Build the rule of those of multisched.schedules and multisched.averages, and arithmetic."
+        )
+    inside = inside or (lambda part, at: _object(part, at, None))
+    written = {n: _plain(v, f"{path}.{n}", inside) for n, v in arguments.items() if v is not None}
+    return {"name": name, **written}
+
+
+def _plain(value: Any, path: str, inside: Inside) -> Any:
+    """An argument, as rules hold it, in the types of JSON."""
+    if is_rule(value):
+        return inside(value, path)
     if isinstance(value, Steps):
-        return [[step, _plain(at, f"{path}[{i}][1]")] for i, (step, at) in enumerate(value)]
+        return [[step, _plain(at, f"{path}[{i}][1]", inside)] for i, (step, at) in enumerate(value)]
     if isinstance(value, Schedules | Boundaries):
-        return [_plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
-    finite = np.isfinite(value.array).all() if isinstance(value, FrozenArray) else _is_finite(value)
-    if not finite:
-        raise ConfigError(f"{path}: {value!r} is not finite, and JSON has no such number.")
-    return value.array.tolist() if isinstance(value, FrozenArray) else value
+        return [_plain(item, f"{path}[{i}]", inside) for i, item in enumerate(value)]
+    if isinstance(value, Symbol):
+        raise ConfigError(f"{path}: a declared tensor belongs to its graph, and cannot be written as data.")
+    array = value.array if isinstance(value, FrozenArray) else value
+    if isinstance(value, complex) or (isinstance(value, FrozenArray) and np.iscomplexobj(array)):
+        raise ConfigError(f"{path}: {brief(value)} is complex, and JSON has no such number.")
+    if not (np.isfinite(array).all() if isinstance(value, FrozenArray) else _is_finite(value)):
+        raise ConfigError(f"{path}: {brief(value)} is not finite, and JSON has no such number.")
+    return array.tolist() if isinstance(value, FrozenArray) else value
 
 
 def _is_finite(value: Any) -> bool:
@@ -60,19 +102,27 @@ methods["to_config"] = to_config
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
-def from_config(document: Mapping[str, Any]) -> Schedule:
-    """The schedule that a document describes: what `lr.to_config()` gave, perhaps by way of a file, or written by hand.
+def from_config(document: Any) -> Any:
+    """The rule that a document describes: what `rule.to_config()` gave, perhaps by way of a file, or written by hand.
 
     Parameters
     ----------
     document:
-        An object with the `name` of a schedule (`"cosine"`, `"warmup"`; for arithmetic `"add"`, `"subtract"`,
+        A mapping with the `name` of a schedule (`"cosine"`, `"warmup"`; for arithmetic `"add"`, `"subtract"`,
         `"multiply"`, `"divide"`, `"pow"`, `"negative"`, `"abs"`; for one that only a dialect has `"torch.OneCycleLR"`)
-        and its arguments by name; those with defaults may be left out. Schedules within are such objects,
-        `{step: value}` is a list of pairs `[step, value]`, arrays are nested lists. Schedules may be nested 100 deep.
+        or of a rule of averages (`"ema"`, `"paced"`), and its arguments by name; those with defaults may be left out.
+        Schedules within are such mappings, `{step: value}` is a list of pairs `[step, value]` or a mapping, whose keys
+        may be strings as JSON has them (`{"4": 0.5}`), arrays are nested sequences. Any mappings and sequences are
+        taken, such as those of OmegaConf. A number stands for `constant` of it.
+
+        Mappings may be nested 100 deep; what is deeper is a list of nodes, as `to_config` writes it.
+
+    Returns a `Schedule`, or a rule such as `ema` makes it.
 
     Raises `ConfigError`, which opens with the path in the document, for a name that is not in the catalogue, fields
-    that are missing, unknown or of the wrong type, and arguments that define no schedule. A document cannot run code.
+    that are missing, unknown or of the wrong type, and arguments that define no rule. A document cannot run code, and
+    time and memory are in proportion to its length: one that stands for far more rules than it has, since it uses
+    the same parts again and again, as anchors of YAML can, is an error.
 
     >>> import json
     >>> lr = from_config({"name": "linear", "init": 1.0, "end": 0.0, "steps": 4})
@@ -80,101 +130,144 @@ def from_config(document: Mapping[str, Any]) -> Schedule:
     linear(1.0, 0.0, 4)
     >>> from_config(json.loads(json.dumps(lr.to_config()))) == lr
     True
+    >>> from_config({"name": "ema", "alpha": lr.to_config()})
+    ema(linear(1.0, 0.0, 4))
     >>> from_config({"name": "negative", "x": {"name": "linear", "init": 1.0, "end": "0", "steps": 4}})
     Traceback (most recent call last):
     multisched.errors.ConfigError: $.x.end: expected a number, got '0' of type str.
     """
-    _not_too_deep(document)
-    return _schedule(document, "$")
+    taken = plain(document)
+    if isinstance(taken, dict) and "nodes" in taken and "name" not in taken:
+        return _Reader().listed(taken)
+    if as_real(taken) is not None:
+        return constant(_number(taken, "$"))
+    return _Reader().rule(taken, "$")
 
 
-def _not_too_deep(document: Any) -> None:
-    """Refuse what would overflow Python's stack: the readers, and `repr` in their messages, are recursive."""
-    stack = [(document, "$", 0, 0)]
-    while stack:
-        value, path, objects, lists = stack.pop()
-        if isinstance(value, Mapping):
-            inside, objects = [(item, f"{path}.{name}") for name, item in value.items()], objects + 1
-        elif isinstance(value, list | tuple):
-            inside, lists = [(item, f"{path}[{i}]") for i, item in enumerate(value) if _is_container(item)], lists + 1
-        else:
-            continue
-        if max(objects, lists) > DEEPEST:
-            raise ConfigError(f"{path[:200]}: nested more than {DEEPEST} deep.")
-        stack += [(item, at, objects, lists) for item, at in inside]
+class _Reader:
+    """Reads one document. An object that is used twice is read once."""
 
+    def __init__(self) -> None:
+        self.known: dict[int, Any] = {}
+        self.nodes: list[Any] = []
+        self.sizes: dict[int, int] = {}
 
-def _is_container(value: Any) -> bool:
-    return isinstance(value, Mapping | list | tuple)
+    def listed(self, document: dict[Any, Any]) -> Any:
+        """The last of a list of nodes."""
+        if len(document) > 1:
+            raise ConfigError(f"$: a list of nodes has no other field, got {listed(document)}.")
+        nodes = _list(document["nodes"], "$.nodes")
+        if not nodes:
+            raise ConfigError("$.nodes: expected at least one rule, of which the last is what the document describes.")
+        for value, path in nodes:
+            rule = self.rule(value, path)
+            self.nodes.append(rule)
+            size = 1 + sum(self.sizes.get(id(part), 1) for part in parts_of(rule))
+            self.sizes[id(rule)] = size
+            if size > MOST_SHARED + 2 * len(nodes):
+                raise ConfigError(f"{path}: the nodes before it are used so often that it stands for {size:.3g}.")
+        return self.nodes[-1]
 
+    def rule(self, value: Any, path: str, what: str = "a schedule or a rule") -> Any:
+        """Any rule."""
+        if not isinstance(value, dict):
+            hint = " A text is read by multisched.parse." if isinstance(value, str) else ""
+            raise ConfigError(f"{path}: expected {what}, an object with a name, got {shown(value)}.{hint}")
+        if id(value) not in self.known:
+            self.known[id(value)] = self.node(value, path) if value.keys() == {"node"} else self.built(value, path)
+        return self.known[id(value)]
 
-def _schedule(value: Any, path: str) -> Schedule:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{path}: expected a schedule, an object with a name, got {shown(value)}.")
-    if "name" not in value:
-        raise ConfigError(f"{path}.name: missing; it says which schedule this is, such as 'linear'.")
-    constructor = _constructor(value["name"], f"{path}.name")
-    parameters = inspect.signature(constructor).parameters
-    for field in value:
-        if field != "name" and field not in parameters:
-            raise ConfigError(f"{path}.{field}: {value['name']} has no such field; it has {', '.join(parameters)}.")
-    for name, parameter in parameters.items():
-        if name not in value and parameter.default is inspect.Parameter.empty:
-            raise ConfigError(f"{path}.{name}: missing; {value['name']} needs it.")
-    given = {n: _reader(p)(value[n], f"{path}.{n}") for n, p in parameters.items() if n in value}
-    try:
-        return constructor(**given)
-    except MultischedError as cause:
-        raise ConfigError(f"{path}: {cause}") from cause
+    def schedule(self, value: Any, path: str) -> Schedule:
+        """A rule that is a schedule."""
+        rule = self.rule(value, path, "a schedule")
+        if not isinstance(rule, Schedule):
+            raise ConfigError(f"{path}: expected a schedule, got {shown(rule)}.")
+        return rule
+
+    def node(self, value: dict[Any, Any], path: str) -> Any:
+        """One of the nodes before."""
+        number = _integer(value["node"], f"{path}.node")
+        if not 0 <= number < len(self.nodes):
+            raise ConfigError(f"{path}.node: {shown(number)} is none of the {len(self.nodes)} nodes before this one.")
+        return self.nodes[number]
+
+    def built(self, value: dict[Any, Any], path: str) -> Any:
+        if "name" not in value:
+            raise ConfigError(f"{path}.name: missing; it says which schedule or rule this is, such as 'linear'.")
+        constructor = _constructor(value["name"], f"{path}.name")
+        parameters = inspect.signature(constructor).parameters
+        for field in value:
+            if field != "name" and field not in parameters:
+                raise ConfigError(
+                    f"{path}.{str(field)[:100]}: {value['name']} has no such field; it has {', '.join(parameters)}."
+                )
+        for name, parameter in parameters.items():
+            if name not in value and parameter.default is inspect.Parameter.empty:
+                raise ConfigError(f"{path}.{name}: missing; {value['name']} needs it.")
+        given = {n: self.argument(p, value[n], f"{path}.{n}") for n, p in parameters.items() if n in value}
+        try:
+            return constructor(**given)
+        except MultischedError as cause:
+            raise ConfigError(f"{path}: {cause}") from cause
+
+    def argument(self, parameter: inspect.Parameter, value: Any, path: str) -> Any:
+        """An argument: by the type of its parameter, or by the name of this where the type says nothing."""
+        if parameter.name == "schedules":
+            return [self.schedule(*item) for item in _list(value, path)]
+        if parameter.annotation is Schedule or parameter.name == "schedule":
+            return self.schedule(value, path)
+        if parameter.annotation in _BY_TYPE:
+            return _BY_TYPE[parameter.annotation](value, path)
+        if parameter.name in _BY_NAME:
+            return _BY_NAME[parameter.name](value, path)
+        if value is None and parameter.default is None:
+            return None
+        return self.rule(value, path) if isinstance(value, dict) or parameter.name == "rule" else _array(value, path)
 
 
 def _constructor(name: Any, path: str) -> Constructor:
     try:
         return by_name(name)
     except (KeyError, TypeError):  # which is no name, or cannot be one
-        near = get_close_matches(name, [*CATALOGUE, *DIALECTS], n=1) if isinstance(name, str) else []
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{path}: no schedule is called {shown(name)}.{hint}")
-
-
-def _reader(parameter: inspect.Parameter) -> Callable[[Any, str], Any]:
-    """What reads a field: by the type that the formula gives its parameter, or by its name where that says nothing."""
-    return _BY_NAME[parameter.name] if parameter.annotation is Any else _BY_TYPE[parameter.annotation]
+        raise ConfigError(f"{path}: no schedule or rule is called {shown(name)}.{similar(name)}") from None
 
 
 def _number(value: Any, path: str) -> Any:
-    if type(value) not in (int, float):
+    number = as_real(value)
+    if number is None:
         raise ConfigError(f"{path}: expected a number, got {shown(value)}.")
     try:
-        finite = math.isfinite(value)
+        finite = math.isfinite(number)
     except OverflowError:
         finite = False
     if not finite:
         raise ConfigError(f"{path}: expected a finite number, of at most 1.8e308.")
-    return value
+    return number
 
 
 def _integer(value: Any, path: str) -> Any:
-    if type(value) is not int:
+    if type(as_real(value)) is not int:
         raise ConfigError(f"{path}: expected an integer, got {shown(value)}.")
     return _number(value, path)
 
 
 def _list(value: Any, path: str) -> list[tuple[Any, str]]:
     """The items of a list, with their paths."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list):
         raise ConfigError(f"{path}: expected a list, got {shown(value)}.")
     return [(item, f"{path}[{i}]") for i, item in enumerate(value)]
 
 
 def _array(value: Any, path: str) -> Any:
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_array(*item) for item in _list(value, path)]
     return _number(value, path)
 
 
-def _steps(value: Any, path: str) -> dict[int, Any]:
-    """`{step: value}` from a list of pairs."""
+def _steps(value: Any, path: str) -> dict[Any, Any]:
+    """`{step: value}` from a mapping, whose keys the constructor looks at, or from a list of pairs."""
+    if isinstance(value, dict):
+        return {key: _array(item, f"{path}.{str(key)[:100]}") for key, item in value.items()}
     steps: dict[int, Any] = {}
     for pair, at in _list(value, path):
         if len(_list(pair, at)) != 2:
@@ -195,29 +288,20 @@ def _of(kind: type, what: str) -> Callable[[Any, str], Any]:
     return read
 
 
-def _operand(value: Any, path: str) -> Any:
-    return _schedule(value, path) if isinstance(value, Mapping) else _array(value, path)
-
-
 def _or_none(read: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     return lambda value, path: None if value is None else read(value, path)
 
 
-_BY_TYPE: dict[Any, Callable[[Any, str], Any]] = {
+_BY_TYPE: Mapping[Any, Callable[[Any, str], Any]] = {
     bool: _of(bool, "true or false"),
     str: _of(str, "a string"),
     int: _number,  # lengths, which may be fractions
     float: _number,
     int | None: _or_none(_number),
     float | None: _or_none(_number),
-    Schedule: _schedule,
 }
-_BY_NAME: dict[str, Callable[[Any, str], Any]] = {
-    "schedule": _schedule,
-    "schedules": lambda value, path: [_schedule(*item) for item in _list(value, path)],
+_BY_NAME: Mapping[str, Callable[[Any, str], Any]] = {
     "boundaries": lambda value, path: [_integer(*item) for item in _list(value, path)],
     "steps_and_values": _steps,
     "steps_and_scales": _steps,
-    "init": _array,
-    **dict.fromkeys(("x", "x1", "x2"), _operand),
 }

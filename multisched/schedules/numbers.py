@@ -6,12 +6,12 @@ division by zero in a branch not taken) is computed by NumPy in double precision
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 
-from multisched.arrays import dtype_name, kind_of, namespace_of
+from multisched.arrays import as_real, dtype_name, kind_of, namespace_of
 
 OnNumber = Callable[[Any], float]
 _DEEPEST = 20  # operations nested in one Python expression; what lies deeper becomes a statement of its own
@@ -130,17 +130,17 @@ class PythonNumbers:
 python_numbers = PythonNumbers()
 
 
-def on_numbers(formula: Callable[..., Any], arguments: Mapping[str, Any]) -> OnNumber:
-    """`formula(xp, step, **arguments)` as a function of a Python number, in double precision."""
+def on_numbers(formula: Callable[[Any, Any], Any]) -> OnNumber:
+    """`formula(xp, step)` as a function of a Python number, in double precision."""
 
     def as_arrays(step: Any) -> float:
         value = np.float64(max(-_LARGEST, min(step, _LARGEST)) if type(step) is int else step)
         with np.errstate(all="ignore"):
-            return float(formula(namespace_of(value), value, **arguments))
+            return float(formula(namespace_of(value), value))
 
     step = Number("step")
     try:
-        result = formula(python_numbers, step, **arguments)
+        result = formula(python_numbers, step)
     except (NotWrittenOut, AttributeError, TypeError, ArithmeticError):
         return as_arrays
     return _compiled(result, as_arrays)
@@ -169,9 +169,9 @@ def _written(result: Any, names: dict[str, Any]) -> tuple[list[str], str]:
     def of(value: Any) -> str:
         if isinstance(value, Number):
             return texts[id(value)]
-        value = value.item() if isinstance(value, np.generic) else value  # whose repr is no literal
-        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-            return repr(value) if value >= 0 else f"({value!r})"
+        number = value if isinstance(value, bool) else as_real(value)  # whose repr is a literal, whatever it was
+        if isinstance(number, int) or (isinstance(number, float) and math.isfinite(number)):
+            return repr(number) if number >= 0 else f"({number!r})"
         name = f"k{len(names)}"
         names[name] = value
         return name

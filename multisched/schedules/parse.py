@@ -1,7 +1,8 @@
-"""Expressions of schedules as text: what `repr` prints, for command lines and config files.
+"""Schedules and rules of averages as text: what `repr` prints, for command lines and config files.
 
 A grammar of its own, over the names of the catalogue: nothing is evaluated by Python, and whatever is wrong is an error
-at a column. A value is built as soon as it is read. Operators are read by precedence climbing; binding is Python's:
+at a column. A value is built as soon as it is read. Operators are read by precedence climbing; binding is Python's.
+What recursion would be is a stack of generators, so that no text is nested too deep for Python's own stack:
 
     expression  operand, then signs `+ - * / **` with what follows them, the tighter first
     operand     `-` expression | `(` expression `)` | list | dict | name `(` arguments `)` | number | string | constant
@@ -10,18 +11,18 @@ at a column. A value is built as soon as it is read. Operators are read by prece
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any, NamedTuple, NoReturn
 
 from multisched.errors import ParseError, shown
-from multisched.schedules.catalogue import CATALOGUE, DEEPEST, DIALECTS, Constructor, by_name
+from multisched.schedules.catalogue import CATALOGUE, DEEPEST, Constructor, by_name, is_rule, similar
+from multisched.schedules.decay import constant
 from multisched.schedules.schedule import Schedule
 
 
-def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Schedule:
-    """The schedule that an expression describes; `parse(repr(lr)) == lr`.
+def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
+    """The schedule, or the rule of averages, that an expression describes: `parse(repr(lr)) == lr`.
 
     Parameters
     ----------
@@ -29,31 +30,39 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Schedule
         Schedules of the catalogue by name, with positional and keyword arguments, and those that only a dialect has, as
         they are printed: `torch.OneCycleLR(...)`; numbers, `'strings'`, `True`, `False`, `None`, `[lists]` and
         `{step: value}`; `+ - * / **`, `abs(...)` and parentheses, which bind as in Python, between schedules or
-        numbers. At most 100 deep.
+        numbers. Rules of averages: `ema(halflife=100)`, `paced(ema(0.999), every=10)`. A number alone, `3e-4`, stands
+        for `constant` of it.
     names:
         More constructors, by names such as `double` or, with the prefix of a library, `torch:OneCycleLR`.
 
-    Raises `ParseError` for any other text, and for arguments that define no schedule: `column`, counted from 1, says
+    Returns a `Schedule`, or a rule such as `ema` makes it.
+
+    Raises `ParseError` for any other text, and for arguments that define no rule: `column`, counted from 1, says
     where, and the message points at it. Raises `TypeError` for what is no text.
 
     >>> parse("0.5 * warmup(cosine(0.1, 1000), 100)")
     0.5 * warmup(cosine(0.1, 1000), 100)
     >>> parse("cosine(0.1 * 256 / 128, steps=1_000)")
     cosine(0.2, 1000)
+    >>> parse("paced(ema(0.999), every=10)")
+    paced(ema(0.999), every=10)
     >>> parse("2 * linaer(1, 0, 10)")
     Traceback (most recent call last):
-    multisched.errors.ParseError: No schedule is called 'linaer'. Did you mean 'linear'? (column 5)
+    multisched.errors.ParseError: No schedule or rule is called 'linaer'. Did you mean 'linear'? (column 5)
         2 * linaer(1, 0, 10)
             ^
     """
     if not isinstance(text, str):
         raise TypeError(f"parse takes a text, got {type(text).__name__}.")
     parser = _Parser(text, {} if names is None else names)
-    part = parser.expression()
+    part = _run(parser.expression())
     if parser.token.kind != "end":
         parser.unexpected("an operator or the end")
-    if not isinstance(part.value, Schedule):
-        raise ParseError(f"Expected a schedule, such as constant(0.1), got {shown(part.value)}.", text, part.column)
+    if type(part.value) in _NUMBERS:
+        return constant(part.value)
+    if not is_rule(part.value):
+        what = "a schedule, such as constant(0.1), or a rule, such as ema(0.999)"
+        raise ParseError(f"Expected {what}, got {shown(part.value)}.", text, part.column)
     return part.value
 
 
@@ -130,23 +139,40 @@ def _read(digits: str) -> int | float:
 
 # --- the grammar -----------------------------------------------------------------------------------------------------
 class _Part(NamedTuple):
-    """A value that was read, where it begins, and how deep the schedules in it are nested."""
+    """A value that was read, and where it begins."""
 
     value: Any
     column: int
-    depth: int
+
+
+_Reading = Generator["_Reading", Any, Any]
+"""A part of the text that is being read: yields the parts that it needs first, and returns what was read."""
+
+
+def _run(reading: _Reading) -> Any:
+    """What `reading` returns; what it yields is read first, and sent back."""
+    stack, read = [reading], None
+    while stack:
+        try:
+            needed = stack[-1].send(read)
+        except StopIteration as end:
+            stack.pop()
+            read = end.value
+        else:
+            stack.append(needed)
+            read = None
+    return read
 
 
 _SIGNS = {"+": ("add", 0), "-": ("subtract", 0), "*": ("multiply", 1), "/": ("divide", 1), "**": ("pow", 2)}
 _POWER = 2
-_TOO_DEEP = f"Nested more than {DEEPEST} deep."
 
 
 class _Parser:
     """Reads a text from left to right, one token ahead."""
 
     def __init__(self, text: str, names: Mapping[str, Constructor]):
-        self.text, self.names, self.depth, self.token = text, names, 0, _token(text, 0)
+        self.text, self.names, self.brackets, self.token = text, names, 0, _token(text, 0)
 
     def error(self, message: str, column: int) -> ParseError:
         return ParseError(message, self.text, column)
@@ -168,42 +194,38 @@ class _Parser:
             self.unexpected(f"{sign!r}")
         self.take()
 
-    def expression(self, least: int = 0) -> _Part:
+    def expression(self, least: int = 0) -> _Reading:
         """An operand, and the signs after it that bind at least so tightly."""
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise self.error(_TOO_DEEP, self.token.column)
-        left = self.operand()
+        left = yield self.operand()
         while self.token.kind == "sign" and self.token.text in _SIGNS and _SIGNS[self.token.text][1] >= least:
             sign = self.take()
             name, binds = _SIGNS[sign.text]
-            right = self.expression(binds if binds == _POWER else binds + 1)  # powers group to the right
+            right = yield self.expression(binds if binds == _POWER else binds + 1)  # powers group to the right
             left = self.operation(name, sign.column, left, right)._replace(column=left.column)
-        self.depth -= 1
         return left
 
-    def operand(self) -> _Part:
+    def operand(self) -> _Reading:
         kind, text, column = self.token
         if kind == "name":
-            return self.named()
+            return (yield self.named())
         if kind in ("number", "string"):
             self.take()
-            return _Part(self.number(text, column) if kind == "number" else text[1:-1], column, 0)
+            return _Part(self.number(text, column) if kind == "number" else text[1:-1], column)
         if text == "-":
             self.take()
-            return self.operation("negative", column, self.expression(_POWER))
+            return self.operation("negative", column, (yield self.expression(_POWER)))
         if text == "(":
             self.take()
-            inside = self.expression()
+            inside = yield self.expression()
             self.expect(")")
             return inside._replace(column=column)
         if text == "[":
-            items = self.items("]", self.expression)
-            return _Part([item.value for item in items], column, max((item.depth for item in items), default=0))
+            items = yield self.bracketed("]", self.expression)
+            return _Part([item.value for item in items], column)
         if text == "{":
             steps: dict[int, Any] = {}
-            self.items("}", lambda: self.pair(steps))
-            return _Part(steps, column, 0)
+            yield self.bracketed("}", lambda: self.pair(steps))
+            return _Part(steps, column)
         self.unexpected("a schedule or a number")
 
     def number(self, text: str, column: int) -> int | float:
@@ -214,12 +236,21 @@ class _Parser:
         except ArithmeticError:
             raise self.error("This number is too large.", column) from None
 
-    def items(self, closing: str, item: Callable[[], Any]) -> list[Any]:
+    def bracketed(self, closing: str, item: Callable[[], _Reading]) -> _Reading:
+        """The items of a list or a dict, which become containers of Python, and these do not like to be deep."""
+        self.brackets += 1
+        if self.brackets > DEEPEST:
+            raise self.error(f"Lists and dicts are nested more than {DEEPEST} deep.", self.token.column)
+        items = yield self.items(closing, item)
+        self.brackets -= 1
+        return items
+
+    def items(self, closing: str, item: Callable[[], _Reading]) -> _Reading:
         """What stands between brackets, with commas; one may follow the last."""
         self.take()
         found = []
         while not self.at(closing):
-            found.append(item())
+            found.append((yield item()))
             if self.at(","):
                 self.take()
             elif not self.at(closing):
@@ -227,25 +258,28 @@ class _Parser:
         self.take()
         return found
 
-    def pair(self, steps: dict[int, Any]) -> None:
+    def pair(self, steps: dict[int, Any]) -> _Reading:
         """One `step: value`, into the others."""
-        key = self.expression()
+        key = yield self.expression()
         if type(key.value) is not int:
             raise self.error(f"Keys are steps, integers, got {shown(key.value)}.", key.column)
         if key.value in steps:
             raise self.error(f"Step {key.value} is there twice.", key.column)
         self.expect(":")
-        steps[key.value] = self.expression().value
+        steps[key.value] = (yield self.expression()).value
 
-    def named(self) -> _Part:
+    def named(self) -> _Reading:
         token = self.take()
         if token.text in _CONSTANTS:
-            return _Part(_CONSTANTS[token.text], token.column, 0)
+            return _Part(_CONSTANTS[token.text], token.column)
         constructor = self.constructor(token)
         if not self.at("("):
             self.unexpected(f"'(' and the arguments of {token.text}")
         keywords: dict[str, _Part] = {}
-        positional = [part for part in self.items(")", lambda: self.argument(keywords)) if part is not None]
+        around, self.brackets = self.brackets, 0  # what a call makes is no container
+        arguments = yield self.items(")", lambda: self.argument(keywords))
+        self.brackets = around
+        positional = [part for part in arguments if part is not None]
         if token.text == "abs" and not keywords and [type(p.value) in _NUMBERS for p in positional] == [True]:
             return self.operation("abs", token.column, *positional)
         return self.built(constructor, token.text, token.column, positional, keywords)
@@ -254,12 +288,11 @@ class _Parser:
         for found in (by_name, self.names.__getitem__):
             with suppress(KeyError):
                 return found(token.text)
-        qualified = set(token.text) & set(".:")
-        near = get_close_matches(token.text, [*DIALECTS, *self.names] if qualified else CATALOGUE, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise self.error(f"No schedule is called {token.text[:40]!r}.{hint}", token.column)
+        more = self.names if set(token.text) & set(".:") else ()  # which would import every dialect
+        hint = similar(token.text, *more)
+        raise self.error(f"No schedule or rule is called {token.text[:40]!r}.{hint}", token.column)
 
-    def argument(self, keywords: dict[str, _Part]) -> _Part | None:
+    def argument(self, keywords: dict[str, _Part]) -> _Reading:
         """A positional argument; one by keyword goes to the others."""
         name = self.token
         if name.kind == "name" and _token(self.text, name.column - 1 + len(name.text)).text == "=":
@@ -267,11 +300,11 @@ class _Parser:
                 raise self.error(f"{name.text[:40]} is given twice.", name.column)
             self.take()
             self.take()
-            keywords[name.text] = self.expression()
+            keywords[name.text] = yield self.expression()
             return None
         if keywords:
             raise self.error("Positional arguments stand before those by keyword.", name.column)
-        return self.expression()
+        return (yield self.expression())
 
     def operation(self, name: str, column: int, *operands: _Part) -> _Part:
         """Arithmetic: of numbers at once, else a schedule."""
@@ -281,20 +314,17 @@ class _Parser:
         if wrong := [value for value in values if type(value) not in _NUMBERS]:
             raise self.error(f"Arithmetic is of schedules and numbers, got {shown(wrong[0])}.", column)
         try:
-            return _Part(_calculated(name, *values), column, 0)
+            return _Part(_calculated(name, *values), column)
         except ArithmeticError:
             raise self.error("This has no finite real value.", column) from None
 
     def built(
         self, constructor: Constructor, name: str, column: int, positional: list[_Part], keywords: dict[str, _Part]
     ) -> _Part:
-        depth = 1 + max((part.depth for part in (*positional, *keywords.values())), default=0)
-        if depth > DEEPEST:
-            raise self.error(_TOO_DEEP, column)
         try:
-            schedule = constructor(*(p.value for p in positional), **{k: p.value for k, p in keywords.items()})
+            rule = constructor(*(p.value for p in positional), **{k: p.value for k, p in keywords.items()})
         except Exception as cause:  # names may lead anywhere; the cause is kept
             raise self.error(f"{name}: {cause}", column) from cause
-        if not isinstance(schedule, Schedule):
-            raise self.error(f"{name} makes no schedule.", column)
-        return _Part(schedule, column, depth)
+        if not is_rule(rule):
+            raise self.error(f"{name} makes no schedule or rule.", column)
+        return _Part(rule, column)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, dtype_name, int_max, is_real, kind_of
+from multisched.arrays import Array, Namespace, as_real, dtype_name, int_max, kind_of
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import Schedule, float_dtype
@@ -16,9 +16,9 @@ from multisched.schedules.schedule import Schedule, float_dtype
 # --- arguments -------------------------------------------------------------------------------------------------------
 def real(value: Any, what: str) -> int | float:
     """`value` as a finite Python number."""
-    if not is_real(value):
+    number = as_real(value)
+    if number is None:
         raise ScheduleValueError(f"{what} must be a real number, got {shown(value)}.")
-    number = value.item() if isinstance(value, np.generic) else value
     if not _finite(number):
         raise ScheduleValueError(f"{what} must be finite in double precision, got {shown(number)}.")
     return number
@@ -41,9 +41,9 @@ def above(value: Any, what: str, least: float, *, allowed: bool = True) -> int |
 
 def length(value: Any, what: str, *, zero: bool = True) -> int | float:
     """`value` as the length of a phase, in steps: a whole number, or a fraction where a formula gives one."""
-    if not is_real(value):
+    number = as_real(value)
+    if number is None:
         raise StepCountError(f"{what} must be a number of steps, got {shown(value)}.")
-    number = value.item() if isinstance(value, np.generic) else value
     if not _finite(number) or number < 0 or (number == 0 and not zero):
         raise StepCountError(
             f"{what} must be a {'non-negative' if zero else 'positive'} number of steps, got {shown(number)}."

@@ -1,6 +1,6 @@
 """Schedules that jump from one value to the next at given steps."""
 
-import math
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,17 +11,20 @@ from multisched.arrays import (
     Array,
     Namespace,
     Plain,
+    as_real,
     beside,
     dtype_name,
     freeze,
     int_max,
-    is_integer,
     kind_of,
     shape_of,
 )
-from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, shown
+from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, brief, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import float_dtype, largest_step, schedule
+
+LAST_STEP = int(np.finfo(np.float64).max)
+"""The last step at which anything can begin."""
 
 
 class Steps(tuple[tuple[int, Plain], ...]):
@@ -33,23 +36,35 @@ class Steps(tuple[tuple[int, Plain], ...]):
         return "{" + ", ".join(f"{step}: {value!r}" for step, value in self) + "}"
 
 
+_WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]{0,308})", re.ASCII)
+
+
 def _checked_key(key: Any, what: str) -> int:
-    if isinstance(key, float | np.floating) and math.isnan(key):
-        raise StepKeyError(f"Keys of {what} are steps, non-negative integers, got {key!r}.")
-    if not is_integer(key):
+    number = int(key) if isinstance(key, str) and _WRITTEN.fullmatch(key) else as_real(key)
+    if number is not None and number != number:
+        raise StepKeyError(f"Keys of {what} are steps, non-negative integers, got {shown(key)}.")
+    if type(number) is not int:
         raise StepKeyTypeError(f"Keys of {what} are steps, non-negative integers, got {shown(key)}.")
-    if key < 0:
-        raise StepKeyError(f"Keys of {what} are steps, counted from 0, got the negative key {key}.")
-    return int(key)
+    if number < 0:
+        raise StepKeyError(f"Keys of {what} are steps, counted from 0, got the negative key {brief(number)}.")
+    if number > LAST_STEP:
+        raise StepKeyError(f"Keys of {what} are steps, of at most 1.8e308, got {shown(key)}.")
+    return number
 
 
 def checked_steps(steps_and_values: Any, what: str) -> list[tuple[int, Any]]:
-    """The pairs of a dict whose keys are steps, in their order."""
+    """The pairs of a dict whose keys are steps, in their order. Keys may be strings of digits, as JSON has them."""
     if isinstance(steps_and_values, Steps):  # from a pickle
         steps_and_values = dict(steps_and_values)
     if not isinstance(steps_and_values, Mapping):
         raise ScheduleValueError(f"{what} is a dict {{step: value}}, got {shown(steps_and_values)}.")
-    return sorted(((_checked_key(key, what), steps_and_values[key]) for key in steps_and_values), key=lambda p: p[0])
+    steps: dict[int, Any] = {}
+    for key in steps_and_values:
+        step = _checked_key(key, what)
+        if step in steps:
+            raise StepKeyError(f"{what} has the step {brief(step)} twice, once as {shown(key)}.")
+        steps[step] = steps_and_values[key]
+    return sorted(steps.items(), key=lambda pair: pair[0])
 
 
 def _checked(init: Any, steps_and_values: Any) -> dict[str, Any]:
@@ -78,12 +93,13 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
         The value before the first key: a real number, or an array of them.
     steps_and_values:
         `{step: value}`. Keys are non-negative integers, counted in updates from 0, in any order; the new value rules
-        *at* its key. Values have the shape of `init`. Empty: constant.
+        *at* its key. Values have the shape of `init`. Empty: constant. Keys may be strings of digits, as JSON has them.
 
     Raises
     ------
     StepKeyError:
-        A key is negative or NaN; `StepKeyTypeError` where it is a bool, a float or no number.
+        A key is negative, NaN, or there twice, as 4 and "4"; `StepKeyTypeError` where it is a bool, a float or no
+        number.
     ScheduleValueError:
         A value is not real, or the shapes differ.
 

@@ -6,7 +6,9 @@ calling with numbers or arrays, arithmetic, `repr`, equality, hashing and pickli
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, overload
 
@@ -23,24 +25,28 @@ from multisched.arrays import (
     namespace_of,
 )
 from multisched.errors import ScheduleStepError, shown
+from multisched.schedules.nested import value_of, walk
 from multisched.schedules.numbers import OnNumber, on_numbers, python_numbers
 
 P = ParamSpec("P")
 Formula = Callable[..., Any]
 
+Clock = Callable[..., list[Array]]
+"""`clock(xp, step, **arguments)`: the steps at which a formula needs the values of the schedules in its arguments."""
+
 operations: dict[str, Callable[..., "Schedule"]] = {}
 """The constructors of sums, products and the like, by the names of the array API; `compose` fills it."""
 
-infix: dict[Formula, Callable[..., tuple[str, int]]] = {}
-"""How `repr` writes them, and how tightly that binds; `compose` fills it."""
-
 methods: dict[str, Callable[..., Any]] = {}
-"""What schedules do that stands in files of its own, by the name of the method; `config` and `plot` fill it."""
+"""What rules do that stands in files of its own, by the name of the method; `config`, `plot` and `text` fill it."""
+
+
+_OPERANDS = (int, float, Fraction, Decimal, np.generic, np.ndarray, list, tuple)  # and no framework's arrays
 
 
 def _operator(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Schedule"]:
     def method(self: "Schedule", other: Any) -> Any:
-        if not isinstance(other, Schedule | int | float | np.generic | np.ndarray | list | tuple):
+        if not isinstance(other, (Schedule, *_OPERANDS)):
             return NotImplemented
         return operations[name](*((other, self) if reflected else (self, other)))
 
@@ -69,19 +75,28 @@ class Schedule:
     """
 
     # An instance dict, always empty: LambdaLR puts it into its own state, and loads it again.
-    __slots__ = ("__dict__", "__weakref__", "_arguments", "_formula", "_on_number", "_shape", "_size")
+    __slots__ = (
+        *("__dict__", "__weakref__", "_arguments", "_clock", "_depth", "_formula"),
+        *("_hash", "_on_number", "_parts", "_places", "_shape", "_size"),
+    )
     __array_ufunc__ = None  # NumPy arrays leave binary operators to us
 
-    def __init__(self, formula: Formula, arguments: dict[str, Any]):
+    def __init__(self, formula: Formula, arguments: dict[str, Any], clock: Clock | None = None):
         self._formula = formula
         self._arguments = arguments
-        parts = [v.shape for v in arguments.values() if isinstance(v, FrozenArray | Schedule)]
-        self._shape = np.broadcast_shapes(*parts)  # kept: of a deep composition it would be asked for at every level
-        self._size: int = 1 + sum(map(_size_of, arguments.values()))
+        self._clock = clock
+        self._hash: int | None = None
+        # What follows is kept, since of a deep composition it would be asked for at every level.
+        self._places = tuple(_places(arguments))
+        self._parts: tuple[Schedule, ...] = tuple(_parts(arguments))
+        self._depth: int = 1 + max((part._depth for part in self._parts), default=0)
+        self._size: int = 1 + sum(part._size for part in self._parts) + sum(map(_length, arguments.values()))
+        shapes = [v.shape for v in arguments.values() if isinstance(v, FrozenArray | Schedule)]
+        self._shape = np.broadcast_shapes(*shapes)
         # A small one is compiled now, since a compiler that traces it could not; a large one when it is first called:
         # of a deep composition every part would be, too, which takes the square of its size.
         small = not self._shape and self._size <= _SMALL
-        self._on_number: OnNumber | None = on_numbers(formula, arguments) if small else None
+        self._on_number: OnNumber | None = self._compiled() if small else None
 
     @property
     def name(self) -> str:
@@ -103,10 +118,13 @@ class Schedule:
         if type(step) is float and self._on_number is not None:
             return self._on_number(step)
         if type(step) in (int, float) and not self._shape:
-            self._on_number = on_numbers(self._formula, self._arguments)
+            self._on_number = self._compiled()
             return self._on_number(step)
         step = _checked_step(step)
-        return self._formula(namespace_of(step), step, **self._arguments)
+        return value_of(self, namespace_of(step), step)
+
+    def _compiled(self) -> OnNumber:
+        return on_numbers(lambda xp, step: value_of(self, xp, step))
 
     __add__, __radd__ = _operator("add"), _operator("add", reflected=True)
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", reflected=True)
@@ -160,45 +178,95 @@ class Schedule:
         """
         return methods["plot"]([self], steps, ax)
 
-    def _key(self) -> tuple[Any, ...]:
-        return self._formula, tuple(self._arguments.items())
-
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Schedule) else NotImplemented
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        seen: set[tuple[int, int]] = set()
+        pairs = [(self, other)]
+        while pairs:
+            a, b = pairs.pop()
+            if a is b or (id(a), id(b)) in seen:
+                continue
+            seen.add((id(a), id(b)))
+            if a._formula != b._formula or a._places != b._places or a._size != b._size or _rest(a) != _rest(b):
+                return False
+            pairs += zip(a._parts, b._parts, strict=True)
+        return True
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        if self._hash is None:
+            for node in walk(self, lambda node: () if node._hash is not None else node._parts):
+                node._hash = hash((node._formula, tuple(node._arguments.items())))  # those of its parts are known
+        return self._hash  # type: ignore[return-value]
 
     def __repr__(self) -> str:
-        if self._formula in infix:
-            return infix[self._formula](**self._arguments)[0]
-        given = []
-        for name, parameter in _parameters(self._formula).items():
-            value = self._arguments[name]
-            if parameter.default is inspect.Parameter.empty:
-                given.append(repr(value))
-            elif value != parameter.default:
-                given.append(f"{name}={value!r}")
-        return f"{self.name}({', '.join(given)})"
+        return "".join(self._pieces())
+
+    def _pieces(self) -> Iterator[str]:
+        """What `repr` prints, in pieces, of which an error message takes the first."""
+        pieces: Iterator[str] = methods["pieces"](self)
+        return pieces
+
+    def __copy__(self) -> "Schedule":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Schedule":
+        return self  # as of a number or a function: nothing in it changes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._formula.__module__, self._formula.__qualname__, self._arguments)
+        if self._depth <= _DEEP:
+            return _rebuild, _named(self, self._arguments)
+        nodes = walk(self, lambda node: node._parts)
+        number = {id(node): i for i, node in enumerate(nodes)}
+        return _rebuild_nodes, ([(*_named(n, _rest(n)), [number[id(p)] for p in n._parts], n._places) for n in nodes],)
 
 
 _SMALL = 20  # schedules and steps
+_DEEP = 50  # from here on pickles are flat, since pickling is recursive
 
 
-def _size_of(argument: Any) -> int:
-    """How many schedules and steps are in an argument."""
-    if isinstance(argument, Schedule):
-        return argument._size
-    if isinstance(argument, tuple):
-        return len(argument) + sum(part._size for part in argument if isinstance(part, Schedule))
-    return 0
+# --- the parts of a schedule -----------------------------------------------------------------------------------------
+def _places(arguments: dict[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """The arguments that are schedules, and those that are lists of schedules, with their lengths."""
+    for name, argument in arguments.items():
+        if isinstance(argument, Schedule):
+            yield name, None
+        elif isinstance(argument, tuple) and argument and all(isinstance(part, Schedule) for part in argument):
+            yield name, len(argument)
+
+
+def _parts(arguments: dict[str, Any]) -> Iterator["Schedule"]:
+    for name, many in _places(arguments):
+        yield from arguments[name] if many is not None else (arguments[name],)
+
+
+def _length(argument: Any) -> int:
+    return len(argument) if isinstance(argument, tuple) else 0
+
+
+def _rest(schedule: Schedule) -> dict[str, Any]:
+    """The arguments that are no schedules."""
+    places = dict(schedule._places)
+    return {name: argument for name, argument in schedule._arguments.items() if name not in places}
+
+
+# --- pickles ---------------------------------------------------------------------------------------------------------
+def _named(schedule: Schedule, arguments: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    return schedule._formula.__module__, schedule._formula.__qualname__, arguments
 
 
 def _rebuild(module: str, name: str, arguments: dict[str, Any]) -> Any:
     return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def _rebuild_nodes(nodes: list[tuple[str, str, dict[str, Any], list[int], tuple[tuple[str, int | None], ...]]]) -> Any:
+    """The last of schedules that are each built of earlier ones."""
+    built: list[Any] = []
+    for module, name, rest, numbers, places in nodes:
+        parts = iter([built[number] for number in numbers])
+        inside = {place: next(parts) if many is None else [next(parts) for _ in range(many)] for place, many in places}
+        built.append(_rebuild(module, name, {**rest, **inside}))
+    return built[-1]
 
 
 def _parameters(formula: Formula) -> dict[str, inspect.Parameter]:
@@ -219,11 +287,15 @@ def _checked_step(step: Array) -> Array:
 
 
 def schedule(
-    check: Callable[..., dict[str, Any]],
+    check: Callable[..., dict[str, Any]], *, clock: Clock | None = None
 ) -> Callable[[Callable[Concatenate[Namespace, Array, P], Array]], Callable[P, Schedule]]:
     """Turn `formula(xp, step, *parameters)` into the constructor `formula(*parameters) -> Schedule`.
 
     `check` takes the same parameters, raises for those that define no schedule, and returns them as plain data.
+
+    A formula with schedules among its arguments may call them at its step. With `clock`, which takes what the formula
+    does and returns the steps at which it needs the values of these schedules, one for each in the order of the
+    arguments, it is given these values in the place of the schedules; then they may be nested as deep as one likes.
 
     >>> @schedule(lambda start, rate: {"start": float(start), "rate": float(rate)})
     ... def hyperbola(xp, step, start, rate):
@@ -231,6 +303,12 @@ def schedule(
     >>> lr = hyperbola(1, 0.5)
     >>> lr, lr(0), lr(2)
     (hyperbola(1.0, 0.5), 1.0, 0.5)
+
+    >>> @schedule(lambda schedule: {"schedule": schedule}, clock=lambda xp, step, schedule: [2 * step])
+    ... def twice_as_fast(xp, step, schedule):
+    ...     return schedule
+    >>> twice_as_fast(lr)(1)
+    0.5
     """
 
     def decorate(formula: Callable[Concatenate[Namespace, Array, P], Array]) -> Callable[P, Schedule]:
@@ -240,7 +318,7 @@ def schedule(
         def constructor(*args: P.args, **kwargs: P.kwargs) -> Schedule:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            return Schedule(formula, check(**bound.arguments))
+            return Schedule(formula, check(**bound.arguments), clock)
 
         constructor.__signature__ = signature  # type: ignore[attr-defined]
         constructor.__annotations__ = {"return": Schedule}

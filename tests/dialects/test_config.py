@@ -135,10 +135,10 @@ def test_no_parameter_is_called_name():
     ("document", "message"),
     [
         ({"name": "torch.OneCycleLr"}, r"^\$\.name: no schedule .* Did you mean 'torch\.OneCycleLR'\?$"),
-        ({"name": "torch.annotations"}, r"^\$\.name: no schedule is called 'torch\.annotations'"),
-        ({"name": "torch.count", "value": 3, "what": "x"}, r"^\$\.name: no schedule is called 'torch\.count'"),
-        ({"name": "os.system", "command": "true"}, r"^\$\.name: no schedule is called 'os\.system'"),
-        ({"name": ["torch.OneCycleLR"]}, r"^\$\.name: no schedule is called \['torch"),
+        ({"name": "torch.annotations"}, r"^\$\.name: no schedule or rule is called 'torch\.annotations'"),
+        ({"name": "torch.count", "value": 3, "what": "x"}, r"^\$\.name: no schedule or rule is called 'torch\.count'"),
+        ({"name": "os.system", "command": "true"}, r"^\$\.name: no schedule or rule is called 'os\.system'"),
+        ({"name": ["torch.OneCycleLR"]}, r"^\$\.name: no schedule or rule is called \['torch"),
         ({"name": "torch.OneCycleLR"}, r"^\$\.max_lr: missing; torch\.OneCycleLR needs it"),
         ({"name": "torch.OneCycleLR", "max_lr": "1"}, r"^\$\.max_lr: expected a number, got '1'"),
         ({"name": "torch.OneCycleLR", "max_lr": 1, "steps": 3}, r"^\$\.steps: torch\.OneCycleLR has no such field"),
@@ -157,10 +157,14 @@ def test_documents_that_are_wrong(document, message):
 @pytest.mark.parametrize(
     ("text", "column", "message"),
     [
-        ("torch.OneCycleLr(1)", 1, "No schedule is called 'torch.OneCycleLr'. Did you mean 'torch.OneCycleLR'?"),
-        ("2 * torch.StepLR(0.1, 3)", 5, "No schedule is called 'torch.StepLR'. Did you mean 'torch:StepLR'?"),
-        ("os.system('true')", 1, "No schedule is called 'os.system'."),
-        ("torch.count(3, 'x')", 1, "No schedule is called 'torch.count'."),
+        (
+            "torch.OneCycleLr(1)",
+            1,
+            "No schedule or rule is called 'torch.OneCycleLr'. Did you mean 'torch.OneCycleLR'?",
+        ),
+        ("2 * torch.StepLR(0.1, 3)", 5, "No schedule or rule is called 'torch.StepLR'. Did you mean 'torch:StepLR'?"),
+        ("os.system('true')", 1, "No schedule or rule is called 'os.system'."),
+        ("torch.count(3, 'x')", 1, "No schedule or rule is called 'torch.count'."),
         ("torch.OneCycleLR.x(1)", 17, "Unexpected '.'."),
         ("torch.(1)", 6, "Unexpected '.'."),
         ("torch.OneCycleLR", 17, "Expected '(' and the arguments of torch.OneCycleLR, but the text ends."),

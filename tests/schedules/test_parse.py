@@ -107,7 +107,8 @@ def test_what_may_be_written(text, expected):
 BAD = [  # the column is that of the @, which is taken out
     ("@", "Expected a schedule or a number, but the text ends"),
     ("  \n @", "but the text ends"),
-    ("@0.5", "Expected a schedule, such as constant"),
+    ("@'0.5'", "Expected a schedule, such as constant"),
+    ("@True", "Expected a schedule, such as constant"),
     ("  @[linear(1, 0, 4)]", "Expected a schedule"),
     ("linear(1, 0, 4@", "',' or '\\)', but the text ends"),
     ("linear(1, 0, 4)@)", "an operator or the end, but there is '\\)'"),
@@ -116,13 +117,13 @@ BAD = [  # the column is that of the @, which is taken out
     ("linear(1 @0, 4)", "',' or '\\)', but there is '0'"),
     ("linear(@, 0, 4)", "a schedule or a number, but there is ','"),
     ("2 * @linaer(1, 0, 4)", "Did you mean 'linear'"),
-    ("@__import__('os')", "No schedule is called '__import__'"),
-    ("@from_function(abs)", "No schedule is called 'from_function'"),
-    ("@torch:StepLR(1, 2)", "No schedule is called 'torch:StepLR'"),
+    ("@__import__('os')", "No schedule or rule is called '__import__'"),
+    ("@from_function(abs)", "No schedule or rule is called 'from_function'"),
+    ("@torch:StepLR(1, 2)", "No schedule or rule is called 'torch:StepLR'"),
     ("linear@", "'\\(' and the arguments of linear, but the text ends"),
-    ("@linear.init", "No schedule is called 'linear.init'"),
+    ("@linear.init", "No schedule or rule is called 'linear.init'"),
     ("linear@..init", "Unexpected '.'"),
-    ("delay(@inf * linear(1, 0, 4), 3)", "No schedule is called 'inf'"),
+    ("delay(@inf * linear(1, 0, 4), 3)", "No schedule or rule is called 'inf'"),
     ("linear(1, 0, 4) @% 2", "Unexpected '%'"),
     ("linear(1, 0, 4) @; 2", "Unexpected ';'"),
     ("2 @÷ linear(1, 0, 4)", "Unexpected '÷'"),
@@ -251,6 +252,6 @@ def test_an_expression_may_use_a_dialect():
     """Schedules of another library mix with those of this one; elsewhere a name is an error at its column."""
     lr = parse_with_dialects("linear(1.0, 0.0, 4) * torch:StepLR(0.5, step_size=2, gamma=0.5)")
     assert [lr(step) for step in range(5)] == [0.5, 0.375, 0.125, 0.0625, 0.0]
-    with pytest.raises(errors.ParseError, match="No schedule is called 'torch:system'") as raised:
+    with pytest.raises(errors.ParseError, match="No schedule or rule is called 'torch:system'") as raised:
         parse_with_dialects("linear(1.0, 0.0, 4) * torch:system(0.5)")
     assert raised.value.column == 23
