@@ -1,24 +1,41 @@
 """A value that falls whenever a metric has stopped improving."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace, choose, dtype_name, int_max, is_integer, is_real, kind_of
+import numpy as np
+
+from multisched.arrays import (
+    Array,
+    FrozenArray,
+    Namespace,
+    beside,
+    choose,
+    dtype_name,
+    freeze,
+    int_max,
+    is_integer,
+    is_real,
+    kind_of,
+)
 from multisched.averages.statistic import Statistic, counted
 from multisched.errors import DTypeError, RuleError, shown
 
 _MOST = int_max("int32")
+_MODES, _THRESHOLD_MODES = ("min", "max"), ("size", "rel", "abs")
 
 
 class PlateauState(NamedTuple):
-    """The state of `plateau`, each part of the shape of the metric."""
+    """The state of `plateau`, each part of the shape of the metric; `value` has one axis more for lists of numbers."""
 
     value: Array
     """The value now, at least float32."""
     best: Array
     """The best metric so far; zero before there was one."""
     seen: Array
-    """Whether there was a metric that is a number."""
+    """Whether there was a metric that counted as an improvement: none that is NaN, or the worst of all, infinite."""
     bad: Array
     """Updates without an improvement, int32."""
     rest: Array
@@ -29,48 +46,89 @@ class PlateauState(NamedTuple):
 class Plateau(Statistic):
     """The rule that `plateau` builds; see there."""
 
-    start: float
+    start: float | FrozenArray
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
     mode: str = "min"
     cooldown: int = 0
-    minimum: float = 0.0
+    minimum: float | FrozenArray = 0.0
+    threshold_mode: str = "size"
+    eps: float = 0.0
 
     title: ClassVar[str] = "Plateau"
 
     def _described(self) -> tuple[str, dict[str, Any]]:
-        fields = ("factor", "patience", "threshold", "mode", "cooldown", "minimum")
+        fields = ("factor", "patience", "threshold", "mode", "cooldown", "minimum", "threshold_mode", "eps")
         return "plateau", {"init": self.start, **{name: getattr(self, name) for name in fields}}
+
+    @property
+    def _values(self) -> tuple[int, ...]:
+        """The shape of the values for one metric: `()`, or how many they are."""
+        return next((part.shape for part in (self.start, self.minimum) if isinstance(part, FrozenArray)), ())
 
     def _init(self, xp: Namespace, zeros: Array) -> PlateauState:
         if kind_of(dtype_name(zeros.dtype)) != "float":
             raise DTypeError(f"A metric is a real number, got dtype {dtype_name(zeros.dtype)}.")
         counts = xp.zeros_like(zeros, dtype=xp.int32)
         return PlateauState(
-            value=xp.full_like(zeros, self.start),
+            value=_filled(xp, self._widened(xp, zeros), self.start),
             best=zeros,
             seen=xp.zeros_like(zeros, dtype=xp.bool),
             bad=counts,
             rest=xp.zeros_like(counts),
         )
 
+    def _widened(self, xp: Namespace, zeros: Array) -> Array:
+        """Zeros of the shape of the value."""
+        if not self._values:
+            return zeros
+        shape = (*zeros.shape, *self._values)
+        if not hasattr(zeros, "device"):
+            return xp.zeros(shape, dtype=zeros.dtype)
+        return xp.zeros_like(xp.broadcast_to(xp.expand_dims(zeros, axis=-1), shape))
+
     def _advance(self, xp: Namespace, state: PlateauState, value: Array, dt: Any = None) -> tuple[PlateauState, Array]:
-        margin = self.threshold * xp.abs(state.best)  # of the size of the best, whatever its sign
-        better = value < state.best - margin if self.mode == "min" else value > state.best + margin
-        better = choose(xp, state.seen, better, value == value)  # a NaN is never better
+        better = self._better(xp, state, value)
         best = choose(xp, better, value, state.best)
         none = xp.zeros_like(state.bad)
         resting = state.rest > 0
         bad = choose(xp, better | resting, none, counted(xp, state.bad))
         rest = choose(xp, resting, state.rest - 1, none)
         fall = bad > min(self.patience, _MOST)  # beyond what can be counted: never
-        lower = state.value * self.factor
-        least = xp.full_like(lower, self.minimum)
-        lower = choose(xp, lower < least, choose(xp, state.value < least, state.value, least), lower)
-        after = choose(xp, fall, lower, state.value)
+        after = choose(xp, xp.expand_dims(fall, axis=-1) if self._values else fall, self._lower(xp, state), state.value)
         bad, rest = choose(xp, fall, none, bad), choose(xp, fall, xp.full_like(rest, min(self.cooldown, _MOST)), rest)
         return PlateauState(after, best, state.seen | better, bad, rest), after
+
+    def _better(self, xp: Namespace, state: PlateauState, value: Array) -> Array:
+        """Whether a metric is an improvement: NaN never is, nor the worst of all, which is infinite."""
+        lowest, part = self.mode == "min", self.threshold
+        best = choose(xp, state.seen, state.best, xp.full_like(state.best, math.inf if lowest else -math.inf))
+        value, best = (value, best) if lowest else (-value, -best)  # so that lower is better
+        endless = xp.isinf(best)
+        known = choose(xp, endless, xp.zeros_like(best), best)  # no difference of two infinite ones
+        if self.threshold_mode == "rel":
+            scale = 1 - part if lowest else 1 + part
+            ahead = value < _stretched(best, scale) if scale else xp.zeros_like(endless)
+            line, margin = known * scale, known * (part if lowest else -part)
+        else:
+            ahead = value < best
+            line, margin = known - part, xp.full_like(known, part)
+            if self.threshold_mode == "size":
+                line = choose(xp, known < 0, known * (1 + part), known * (1 - part))
+                margin = part * xp.abs(known)
+        if dtype_name(best.dtype) == "float64":  # as torch computes it, to the bit
+            return choose(xp, endless, ahead, value < line)
+        # In single precision the line is rounded, by which a metric close to it may come to lie on its other side. The
+        # distance of two metrics that are close to each other is exact, and the margin is rounded by far less.
+        return choose(xp, endless, ahead, known - value > margin)
+
+    def _lower(self, xp: Namespace, state: PlateauState) -> Array:
+        """The value after a fall."""
+        lower = state.value * self.factor
+        least = _filled(xp, lower, self.minimum)
+        lower = choose(xp, lower < least, choose(xp, state.value < least, state.value, least), lower)
+        return choose(xp, state.value - lower > self.eps, lower, state.value) if self.eps else lower
 
     def _read(self, xp: Namespace, state: PlateauState, value: Array) -> Array:
         return xp.astype(state.value, state.value.dtype, copy=True)
@@ -79,42 +137,69 @@ class Plateau(Statistic):
         return state.best
 
 
+def _stretched(infinite: Array, scale: float) -> Array:
+    """An infinite number times a finite one, which is not zero."""
+    return infinite if scale > 0 else -infinite
+
+
+def _filled(xp: Namespace, like: Array, number: float | FrozenArray) -> Array:
+    """A number, or one for each entry of the last axis, in the shape and dtype of an array."""
+    if isinstance(number, FrozenArray):
+        return xp.zeros_like(like) + beside(xp, number, like.dtype, like)
+    return xp.full_like(like, number)
+
+
 def plateau(
-    init: float,
+    init: float | Sequence[float],
     factor: float = 0.1,
     patience: int = 10,
     threshold: float = 1e-4,
     mode: str = "min",
     cooldown: int = 0,
-    minimum: float = 0.0,
+    minimum: float | Sequence[float] = 0.0,
+    threshold_mode: str = "size",
+    eps: float = 0.0,
 ) -> Plateau:
     """A value that is multiplied by `factor` whenever a metric has not improved for more than `patience` updates.
 
-        improved:  metric < best - threshold * |best|     (mode "min";  > best + threshold * |best| for "max")
+        improved:  metric < best - margin              (mode "min";  > best + margin for "max")
+        margin:    threshold * |best|, threshold * best or threshold     (threshold_mode "size", "rel" or "abs")
         after more than `patience` updates in a row without:  value = max(value * factor, minimum)
 
-    A statistic of the metric: `state, value = rule.step(state, metric)`. The margin is a part of the size of the best
-    metric so far, so that metrics below zero count as others do. A metric that is NaN is no improvement. Metrics of
-    several elements each have a value of their own.
+    A statistic of the metric: `state, value = rule.step(state, metric)`. The first metric is compared with the worst of
+    all, infinity (minus infinity for "max"). So an infinite metric is the best there can be or no improvement, and a
+    metric that is NaN is none. Metrics of several elements each have a value of their own.
 
     Parameters
     ----------
     init:
-        The value at first.
+        The value at first. A list gives several values, which fall together and may have a `minimum` each, for the
+        parameter groups of an optimizer: for a metric of shape `s` the output has the shape `(*s, len(init))`.
     factor:
-        What it is multiplied by, in (0, 1).
+        What it is multiplied by, from 0 to less than 1.
     patience, cooldown:
         How many updates without an improvement are let pass, and for how many after a fall none is counted.
     threshold:
-        The relative margin, at least 0.
+        The margin, at least 0; by default relative to the size of the best metric.
     mode:
         "min" where lower metrics are better, "max" where higher ones are.
     minimum:
-        What the value does not fall below.
+        What the value does not fall below, or a list with one number for each value.
+    threshold_mode:
+        "size": the margin is a part of the size of the best metric, so that metrics below zero count as others do.
+        "rel": a part of the best metric itself, as in torch: below zero, metrics that are worse by less than the margin
+        count as improvements. "abs": the threshold itself.
+    eps:
+        The least fall: one that is not more than this is left out.
 
-    Raises `RuleError` for arguments out of range.
+    Raises
+    ------
+    RuleError:
+        An argument is out of range.
+    DTypeError:
+        At `rule.init(metric)`: the metric is complex.
 
-    Source: `torch.optim.lr_scheduler.ReduceLROnPlateau`, except for metrics below zero.
+    Source: `torch.optim.lr_scheduler.ReduceLROnPlateau`, which has `threshold_mode="rel"` and `eps=1e-8`.
 
     >>> import numpy as np
     >>> rule = plateau(1.0, factor=0.5, patience=1)
@@ -129,17 +214,35 @@ def plateau(
     0.5
     0.25
     """
-    numbers = {"init": init, "factor": factor, "threshold": threshold, "minimum": minimum}
-    for name, value in numbers.items():
-        if not is_real(value) or value != value:
-            raise RuleError(f"{name} of plateau must be a real number, got {shown(value)}.")
+    for name, number in {"factor": factor, "threshold": threshold, "eps": eps}.items():
+        if not is_real(number) or number != number:
+            raise RuleError(f"{name} of plateau must be a real number, got {shown(number)}.")
     for name, count in {"patience": patience, "cooldown": cooldown}.items():
         if not is_integer(count) or count < 0:
             raise RuleError(f"{name} of plateau must be a non-negative integer, got {shown(count)}.")
-    if not 0 < factor < 1:
-        raise RuleError(f"factor of plateau must be between 0 and 1, got {factor!r}.")
-    if threshold < 0:
-        raise RuleError(f"threshold of plateau must be at least 0, got {threshold!r}.")
-    if mode not in ("min", "max"):
-        raise RuleError(f"mode of plateau must be 'min' or 'max', got {mode!r}.")
-    return Plateau(float(init), float(factor), int(patience), float(threshold), mode, int(cooldown), float(minimum))
+    if not 0 <= factor < 1:
+        raise RuleError(f"factor of plateau must be at least 0 and less than 1, got {factor!r}.")
+    for name, number in {"threshold": threshold, "eps": eps}.items():
+        if number < 0:
+            raise RuleError(f"{name} of plateau must be at least 0, got {number!r}.")
+    for name, given, names in (("mode", mode, _MODES), ("threshold_mode", threshold_mode, _THRESHOLD_MODES)):
+        if not isinstance(given, str) or given not in names:
+            raise RuleError(f"{name} of plateau must be one of {', '.join(map(repr, names))}, got {shown(given)}.")
+    start, least = _numbers(init, "init"), _numbers(minimum, "minimum")
+    lengths = {part.shape for part in (start, least) if isinstance(part, FrozenArray)}
+    if len(lengths) > 1:
+        raise RuleError(
+            f"init and minimum of plateau must have the same length, or be numbers, got {init!r} and {minimum!r}."
+        )
+    counts = int(patience), float(threshold), str(mode), int(cooldown)
+    return Plateau(start, float(factor), *counts, least, str(threshold_mode), float(eps))
+
+
+def _numbers(value: Any, what: str) -> float | FrozenArray:
+    """One real number, or a list of them."""
+    if is_real(value) and value == value:
+        return float(value)
+    found = freeze(value, f"{what} of plateau") if not isinstance(value, str | bool) else value
+    if not isinstance(found, FrozenArray) or len(found.shape) != 1 or not found.shape[0] or np.isnan(found.array).any():
+        raise RuleError(f"{what} of plateau must be a real number, or a list of them, got {shown(value)}.")
+    return found

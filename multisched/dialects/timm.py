@@ -130,7 +130,7 @@ def PlateauLRScheduler(
     Raises `RuleError`.
 
     >>> PlateauLRScheduler(0.1, decay_rate=0.5, patience_t=2, lr_min=0.01)
-    plateau(0.1, factor=0.5, patience=2, mode='max', minimum=0.01)
+    plateau(0.1, factor=0.5, patience=2, mode='max', minimum=0.01, threshold_mode='rel', eps=1e-08)
     """
     without_effect(True, initialize, noise_range_t)
     if count(warmup_t, "warmup_t") > 0:

@@ -250,33 +250,27 @@ def ChainedScheduler(base_lr: float, schedulers: Sequence[Schedule]) -> Schedule
 
 
 def ReduceLROnPlateau(
-    base_lr: float,
+    base_lr: float | Sequence[float],
     mode: str = "min",
     factor: float = 0.1,
     patience: int = 10,
     threshold: float = 1e-4,
     threshold_mode: str = "rel",
     cooldown: int = 0,
-    min_lr: float = 0,
+    min_lr: float | Sequence[float] = 0,
     eps: float = 1e-8,
 ) -> Plateau:
     """A rate that falls when a metric has stopped improving: no schedule, but a rule of the metric, `ms.plateau`.
 
-    The value after a metric is the rate that torch has set after `scheduler.step(metric)`. Where the best metric is
-    below 0, torch takes some that are worse for better ones; this does not. `threshold_mode="abs"` is not there, unless
-    `threshold` is 0. `eps`, the least fall, sets where the falls end.
+    The value after a metric is the rate that torch has set after `scheduler.step(metric)`. A list as `min_lr` has one
+    number for each parameter group, and so may `base_lr`: the value is then an array, with one rate for each group.
+    Unlike `ms.plateau`, a `threshold_mode` of "rel" takes a part of the best metric with its sign, as torch does: below
+    zero, metrics that are worse by less than the margin count as improvements.
 
     Raises `RuleError`.
 
     >>> ReduceLROnPlateau(0.1, factor=0.5, patience=2, min_lr=0.01)
-    plateau(0.1, factor=0.5, patience=2, minimum=0.01)
+    plateau(0.1, factor=0.5, patience=2, minimum=0.01, threshold_mode='rel', eps=1e-08)
     """
-    if one_of(threshold_mode, "threshold_mode", "rel", "abs") == "abs" and threshold != 0:
-        raise ScheduleOptionError(f"A threshold is a part of the best metric, got threshold_mode='abs', {threshold!r}.")
-    rate, least = real(base_lr, "base_lr"), real(min_lr, "min_lr")
-    plateau(rate, factor, patience, threshold, mode, cooldown, least)  # checks them
-    if above(eps, "eps", 0) > 0:
-        while rate - max(rate * factor, least) > eps:
-            rate = max(rate * factor, least)
-        least = rate
-    return plateau(base_lr, factor, patience, threshold, mode, cooldown, least)
+    one_of(threshold_mode, "threshold_mode", "rel", "abs")
+    return plateau(base_lr, factor, patience, threshold, mode, cooldown, min_lr, threshold_mode, eps)

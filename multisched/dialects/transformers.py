@@ -211,7 +211,7 @@ def get_reduce_on_plateau_schedule(lr: float, **kwargs: Any) -> Plateau:
     No schedule, but a rule of the metric, `ms.plateau`. Raises `RuleError`.
 
     >>> get_reduce_on_plateau_schedule(0.1, factor=0.5, patience=2, min_lr=0.01)
-    plateau(0.1, factor=0.5, patience=2, minimum=0.01)
+    plateau(0.1, factor=0.5, patience=2, minimum=0.01, threshold_mode='rel', eps=1e-08)
     """
     return ReduceLROnPlateau(lr, **kwargs)
 

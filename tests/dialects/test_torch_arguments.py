@@ -63,10 +63,11 @@ BAD = {
     "ChainedScheduler(0.1, [])": errors.ScheduleValueError,
     "ChainedScheduler(0, [StepLR(0.1, 5)])": errors.ScheduleValueError,
     "ChainedScheduler(0.1, [StepLR(0.1, 5), 0.5])": errors.ScheduleValueError,
-    "ReduceLROnPlateau(0.1, threshold_mode='abs')": errors.ScheduleOptionError,
+    "ReduceLROnPlateau(0.1, threshold_mode='size')": errors.ScheduleOptionError,
     "ReduceLROnPlateau(0.1, mode='least')": errors.RuleError,
     "ReduceLROnPlateau(0.1, factor=1.0)": errors.RuleError,
-    "ReduceLROnPlateau(0.1, min_lr=[0.1])": errors.ScheduleValueError,
+    "ReduceLROnPlateau(0.1, min_lr=['0.1'])": errors.RuleError,
+    "ReduceLROnPlateau([0.1, 0.2, 0.3], min_lr=[0.1, 0.2])": errors.RuleError,
 }
 
 

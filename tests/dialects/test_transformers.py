@@ -125,7 +125,7 @@ def test_schedules_by_name(kind):
     rule = dialect.get_scheduler(kind, 0.5, 5, 40, specific)
     assert rule == dialect.get_scheduler(kind.value, 0.5, 5, 40, specific)
     if kind.value == "reduce_lr_on_plateau":
-        assert rule == ms.plateau(0.5, minimum=rule.minimum)
+        assert rule == ms.plateau(0.5, threshold_mode="rel", eps=1e-8)
         return
     expected = live_values(lambda optimizer: live.get_scheduler(kind, optimizer, 5, 40, specific), 0.5, 80)
     close([rule(k) for k in range(80)], expected)
