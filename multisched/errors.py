@@ -139,7 +139,7 @@ class InitShapeError(RuleError):
 
 
 class MaskError(MultischedError, TypeError):
-    """`where` is not a boolean scalar."""
+    """`where` is no boolean scalar, or the state is not made for such a mask."""
 
 
 class ConfigError(RuleError):

@@ -50,9 +50,12 @@ def state_bits(state, backend):
     return bits([to_numpy(part, backend) for part in state if not isinstance(part, tuple)])
 
 
-def stream(rule, values, backend, dtype="float32", **options):
-    """The outputs of a rule over values, on the host; `options` are lists, one entry for each update."""
-    state, outputs = rule.init(make(values[0], backend, dtype)), []
+def stream(rule, values, backend, dtype="float32", made=None, **options):
+    """The outputs of a rule over values, on the host; `options` are lists, one entry for each update.
+
+    `made` are the options of `rule.init`.
+    """
+    state, outputs = rule.init(make(values[0], backend, dtype), **(made or {})), []
     for n, value in enumerate(values):
         chosen = {name: option[n] for name, option in options.items()}
         state, output = rule.step(state, make(value, backend, dtype), **chosen)

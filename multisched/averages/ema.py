@@ -21,12 +21,13 @@ from multisched.arrays import (
     kind_of,
     namespace_of,
     shape_of,
+    stop_gradient,
     thaw,
 )
 from multisched.averages.decay import decay_of
 from multisched.averages.mean import Mean, Scalar, alike, blended, dtype_of, floating, pick, settled, unsettled
 from multisched.averages.statistic import counted, real_dtype, scalar_like
-from multisched.errors import DecayError, InitShapeError, RuleError, TimeStepError, shown
+from multisched.errors import DecayError, InitShapeError, MaskError, RuleError, TimeStepError, shown
 from multisched.schedules import Schedule
 
 
@@ -41,6 +42,8 @@ class EmaState(NamedTuple):
     """Updates so far, int32; kept where the decay depends on it."""
     weight: Any
     """The weight accumulated so far; kept where the average is debiased."""
+    pending: Any = ()
+    """The time since the latest value, under masks; kept where the state was made with `times=True`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,14 +91,35 @@ class Ema(Mean):
         """One update: `(new state, average including value)`.
 
         `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
-        output is the average so far.
+        output is the average so far. It may have the shape of the value if the state was made by
+        `init(value, elementwise=True)`.
 
         `dt`, a non-negative scalar, traced or not: the time since the value before, for unevenly spaced values. The old
         average then has the weight `alpha ** dt`: alpha is the decay in one unit of time, and `halflife` and its like
         are times. With `debias` every value has the same weight when it is new, whenever it comes. Raises
         `TimeStepError` for a number that is negative or NaN, and for no scalar.
+
+        Of a state made by `init(value, times=True)`, the time that passes under a mask is not lost: the next value is
+        given the sum, as `pandas` has it with `ignore_na=False`. Such a state takes a step without `dt` as one of time
+        1 if it counts, and of time 0 if it is masked. Of other states, `dt` and a mask together are a `MaskError`.
         """
-        return self._step(state, value, where, dt=None if dt is None else _checked_time(dt))
+        dt = None if dt is None else _checked_time(dt)
+        if isinstance(state.pending, tuple):
+            if where is not None and dt is not None:
+                raise MaskError(
+                    "dt and where are both given, and this state would lose the time that passes under the mask. Make "
+                    "it with rule.init(value, times=True)."
+                )
+            return self._step(state, value, where, dt=dt)
+        xp, pending = namespace_of(value, state.mean), settled(state.pending)
+        real = real_dtype(xp, state.mean)
+        new, output = self._step(state, value, where, dt=pending + (1.0 if dt is None else _as(xp, dt, real)))
+        if where is not None:
+            waits = pending + (0.0 if dt is None else _as(xp, dt, real))
+            counts = self._checked_mask(state, where)
+            rest = (0.0 if counts else waits) if isinstance(counts, bool) else pick(~counts, waits, 0 * waits)
+            new = new._replace(pending=stop_gradient(xp, unsettled(rest, state.pending)))
+        return new, output
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
         """As of any `Mean`. Raises `RuleError` for a rule with `init`, or with one decay for each element."""
@@ -117,7 +141,14 @@ class Ema(Mean):
             mean = blended(xp, state.mean, value, share)
             mean = mean if first is False else choose(xp, first, self._first(xp, value), mean)
         count = () if isinstance(state.count, tuple) else counted(xp, state.count)
-        return EmaState(mean, xp.zeros_like(state.first_step), count, weight), mean
+        pending = () if isinstance(state.pending, tuple) else xp.zeros_like(state.pending)
+        return EmaState(mean, xp.zeros_like(state.first_step), count, weight, pending), mean
+
+    def _timed(self, xp: Namespace, state: EmaState) -> EmaState:
+        return state._replace(pending=scalar_like(xp, state.mean, 0, real_dtype(xp, state.mean)))
+
+    def _counter(self, state: EmaState) -> Array:
+        return state.first_step
 
     def _share_now(self, xp: Namespace, state: EmaState, dt: Any) -> tuple[Scalar, Any]:
         """The share of a value that is not the first, which may be an array, and the weight that this makes."""
@@ -258,6 +289,7 @@ def _check_alpha_shape(alpha: tuple[int, ...], value: tuple[int, ...]) -> None:
 
 
 def _checked_time(dt: Any) -> Any:
+    dt = settled(dt)
     if is_real(dt):
         if not dt >= 0:
             raise TimeStepError(f"dt is the time since the value before, at least 0, got {dt!r}.")
@@ -268,18 +300,25 @@ def _checked_time(dt: Any) -> Any:
     return dt
 
 
+def _as(xp: Namespace, dt: Any, dtype: Any) -> Any:
+    """A time in the dtype in which times are added up; a number as it is."""
+    return dt if is_number(dt) else xp.astype(dt, dtype)
+
+
 def _over_time(xp: Namespace, gain: Any, dt: Any, dtype: Any) -> Any:
     """`1 - (1 - gain) ** dt`, to the last digits of a gain close to 0."""
-    if isinstance(dt, float) and dt == math.inf:  # 0 * inf is no exponent
-        return float(gain > 0) if isinstance(gain, int | float) else xp.astype(gain > 0, dtype)
-    if isinstance(gain, int | float):
+    if is_number(gain) and is_number(dt):
         rate = math.log1p(-gain) if gain < 1 else -_ENDLESS
-        if isinstance(dt, float):
-            return -math.expm1(rate * dt)
-    else:
-        whole = gain >= 1
-        rate = xp.where(whole, xp.full_like(gain, -_ENDLESS), xp.log1p(xp.where(whole, xp.zeros_like(gain), -gain)))
-    return -xp.expm1(rate * (dt if isinstance(dt, float) else xp.astype(dt, dtype)))
+        return -math.expm1(rate * dt) if rate else 0.0  # 0 * inf is no exponent
+    if is_number(gain):
+        if gain == 0:
+            return 0.0
+        return -xp.expm1((math.log1p(-gain) if gain < 1 else -_ENDLESS) * xp.astype(dt, dtype))
+    whole, none = gain >= 1, xp.zeros_like(gain)
+    rate = xp.where(whole, xp.full_like(gain, -_ENDLESS), xp.log1p(xp.where(whole, none, -gain)))
+    dt = dt if is_number(dt) else xp.astype(dt, dtype)
+    never = rate == 0  # 0 * inf is no exponent
+    return xp.where(never, none, -xp.expm1(xp.where(never, none - 1, rate) * dt))
 
 
 _ENDLESS = 1e30

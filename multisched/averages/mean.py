@@ -73,8 +73,10 @@ _OF_NUMPY = (np.ndarray, np.generic)  # torch.compile cannot follow a union of t
 
 
 def unsettled(number: Scalar, like: Array) -> Array:
-    """A number as a scalar of NumPy again, of the dtype of `like`; anything else as it is."""
-    return np.asarray(number, like.dtype) if is_number(number) else number
+    """A number as an array again, in the place of `like`; anything else as it is."""
+    if is_number(number):
+        return np.asarray(number, like.dtype) if isinstance(like, _OF_NUMPY) else alike(number, like)
+    return number
 
 
 def functions_of(scalar: Scalar) -> Any:

@@ -21,7 +21,7 @@ from multisched.arrays import (
     namespace_of,
     stop_gradient,
 )
-from multisched.errors import DTypeError, MaskError, ShapeError
+from multisched.errors import DTypeError, MaskError, ShapeError, TimeStepError
 from multisched.schedules.schedule import methods
 
 
@@ -62,19 +62,29 @@ class Statistic:
         listed = self._described()[0] is not None
         return methods["pieces"](self) if listed else iter([object.__repr__(self)])
 
-    def init(self, value: Array) -> Any:
-        """The state before the first update, for values of the shape, dtype and device of `value`."""
+    def init(self, value: Array, *, elementwise: bool = False, times: bool = False) -> Any:
+        """The state before the first update, for values of the shape, dtype and device of `value`.
+
+        `elementwise=True` gives each element a count of its own: `step` then takes masks of the shape of the value.
+        `times=True`, for the rules whose `step` takes `dt`, keeps the time that passes under a mask, so that `step`
+        takes both. Raises `TimeStepError` for another rule.
+        """
         if is_number(value) or isinstance(value, list | tuple):
             value = np.asarray(value)
             value = np.asarray(value, dtype=np.complex64 if value.dtype.kind == "c" else np.float32)
         xp = namespace_of(value)
-        return self._init(xp, xp.zeros_like(value, dtype=_averaging(xp, value)))
+        zeros = xp.zeros_like(value, dtype=_averaging(xp, value))
+        state = self._init(xp, zeros)
+        if times:
+            state = self._timed(xp, state)
+        return _widened(xp, state, zeros) if elementwise and zeros.ndim else state
 
     def step(self, state: Any, value: Array, where: Array | None = None) -> tuple[Any, Array]:
         """One update: `(new state, average including value)`.
 
         `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
-        output is the average so far.
+        output is the average so far. It may have the shape of the value if the state was made by
+        `init(value, elementwise=True)`.
         """
         return self._step(state, value, where)
 
@@ -87,7 +97,7 @@ class Statistic:
         xp, value, dtype = self._prepared(state, value)
         new, output = self._advance(xp, state, value, dt)
         if where is not None:
-            where = checked_mask(where)
+            where = self._checked_mask(state, where)
             new = _keep(xp, where, new, state)
             output = self._read(xp, new, value)
         return _detached(xp, new), xp.astype(output, dtype, copy=True)  # it shares no memory with the state
@@ -109,6 +119,28 @@ class Statistic:
     def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
         """The average that `state` holds; before the first update `value`."""
         raise NotImplementedError
+
+    def _timed(self, xp: Namespace, state: Any) -> Any:
+        """The state with a field for the time that passes under a mask."""
+        raise TimeStepError(
+            f"times=True keeps the time of values that are masked, and {self!r} takes no times: use rule.init(value)."
+        )
+
+    def _counter(self, state: Any) -> Array:
+        """The part of the state that counts the updates, or the first of them: of the shape of a mask."""
+        return getattr(state, "count", self._template(state))
+
+    def _checked_mask(self, state: Any, where: Any) -> Array:
+        """`where`, if it is a boolean scalar, or boolean and of the shape of the value, where each element counts."""
+        shape = tuple(getattr(where, "shape", ()))
+        if not shape or dtype_name(where.dtype) != "bool" or shape != tuple(self._template(state).shape):
+            return checked_mask(where)
+        if tuple(self._counter(state).shape) != shape:
+            raise MaskError(
+                f"where has the shape of the value, {shape}, but this state has one count for all elements. Make it "
+                "with rule.init(value, elementwise=True), or give where as a boolean scalar."
+            )
+        return where
 
     def _template(self, state: Any) -> Array:
         """An array in `state` of the shape and dtype of one average."""
@@ -169,6 +201,18 @@ def checked_mask(where: Array) -> Array:
 def _keep(xp: Namespace, where: Array, new: Any, old: Any) -> Any:
     return type(new)(
         *(() if isinstance(a, tuple) else xp.where(where, a, b) for a, b in zip(new, old, strict=True)),
+    )
+
+
+def _widened(xp: Namespace, state: Any, zeros: Array) -> Any:
+    """The state with a counter for each element instead of one for all."""
+    return type(state)(
+        *(
+            part
+            if isinstance(part, tuple) or tuple(part.shape)
+            else xp.astype(xp.broadcast_to(part, zeros.shape), part.dtype, copy=True)
+            for part in state
+        )
     )
 
 

@@ -48,15 +48,18 @@ def gaps(values, times):
 @law
 @given(values=series, parameter=parameters)
 def test_series_with_gaps_as_pandas_has_them(backend, adjust, ignore_na, values, parameter):
-    """`debias` is `adjust`; `where=` ignores NaN, and with `dt=` a missing value still lets time pass."""
+    """`debias` is `adjust`; `where=` ignores NaN, and with `times=True` and `dt=1` a missing value lets time pass."""
     name, scale = parameter
     expected = pandas.Series(values).ewm(**{name: scale}, adjust=adjust, ignore_na=ignore_na).mean()
     rule = ms.ema(**{name: scale}, debias=adjust)
-    options = {"where": [not math.isnan(value) for value in values]}
-    if not ignore_na:
-        passed = gaps(values, range(len(values)))
-        plain = adjust or rule.alpha == 0.5  # for this one decay, a centre of mass of 1, pandas does not renormalise
-        options["dt"] = passed if plain else [unadjusted(rule.alpha, gap) for gap in passed]
+    counts = [not math.isnan(value) for value in values]
+    options = {"where": counts}
+    if not ignore_na and (adjust or rule.alpha == 0.5):  # for this one decay pandas does not renormalise
+        options |= {"dt": [1.0] * len(values), "made": {"times": True}}
+    elif not ignore_na:
+        passed = [unadjusted(rule.alpha, gap) for gap in gaps(values, range(len(values)))]
+        options["dt"] = [gap if known else None for gap, known in zip(passed, counts, strict=True)]
+        options["where"] = [None if known else False for known in counts]
     compare(stream(rule, values, backend, precision(backend)[0], **options), expected, backend)
 
 
@@ -77,7 +80,10 @@ def test_times_as_pandas_has_them(backend, ignore_na, values, halflife, data):
         times=pandas.Timestamp("2020-01-01") + pandas.to_timedelta(times, unit="h"),
         ignore_na=ignore_na,
     )
-    dt = np.diff(times, prepend=times[0]).tolist() if ignore_na else gaps(values, times)
+    dt = np.diff(times, prepend=times[0]).tolist()
     where = [not math.isnan(value) for value in values]
     rule = ms.ema(halflife=halflife, debias=True)
-    compare(stream(rule, values, backend, precision(backend)[0], dt=dt, where=where), ewm.mean(), backend)
+    if ignore_na:  # the time that passes under a mask is lost
+        dt = [wait if known else 0.0 for wait, known in zip(dt, where, strict=True)]
+    outputs = stream(rule, values, backend, precision(backend)[0], {"times": True}, dt=dt, where=where)
+    compare(outputs, ewm.mean(), backend)
