@@ -29,7 +29,7 @@ def test_nothing_heavy_is_imported(use):
     assert result.stdout.split() == []
 
 
-@pytest.mark.parametrize("module", ["integrations.torch", "integrations.keras", "cli", "testing"])
+@pytest.mark.parametrize("module", ["integrations.drive", "integrations.keras", "cli", "testing"])
 def test_what_fits_it_into_others_imports_them_late(module):
     """Modules about a framework can be imported without it."""
     script = f"import multisched.{module}, sys\nprint(*[n for n in ('jax', 'torch', 'keras') if n in sys.modules])"
