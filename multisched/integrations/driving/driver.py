@@ -190,9 +190,10 @@ class Drive:
             raise OptimizerError("No rule of this driver takes a metric; drive with lr=ms.plateau(0.1) or plateau=.")
         value = metric_value(metric)
         before = [fed.state for fed in self.sources.fed]
-        for fed in self.sources.fed:
-            fed.state, _ = fed.rule.step(fed.state, np.float64(value))
         try:
+            with np.errstate(all="ignore"):  # metrics may be infinite
+                for fed in self.sources.fed:
+                    fed.state, _ = fed.rule.step(fed.state, np.float64(value))
             self._set([clock.count for clock in self.clocks])
         except BaseException:
             for fed, state in zip(self.sources.fed, before, strict=True):
