@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -63,9 +63,20 @@ class Plateau(Statistic):
         return "plateau", {"init": self.start, **{name: getattr(self, name) for name in fields}}
 
     @property
-    def _values(self) -> tuple[int, ...]:
-        """The shape of the values for one metric: `()`, or how many they are."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the value for a metric of shape `()`: `()`, or `(n,)` for a rule of n values."""
         return next((part.shape for part in (self.start, self.minimum) if isinstance(part, FrozenArray)), ())
+
+    def each(self) -> list["Plateau"]:
+        """The rules of one value that this rule of several is made of; of one value, the rule itself.
+
+        >>> plateau([1.0, 0.5], minimum=0.1).each()
+        [plateau(1.0, minimum=0.1), plateau(0.5, minimum=0.1)]
+        """
+        if not self.shape:
+            return [self]
+        starts, least = (_spread(part, self.shape) for part in (self.start, self.minimum))
+        return [replace(self, start=a, minimum=b) for a, b in zip(starts, least, strict=True)]
 
     def _init(self, xp: Namespace, zeros: Array) -> PlateauState:
         if kind_of(dtype_name(zeros.dtype)) != "float":
@@ -81,9 +92,9 @@ class Plateau(Statistic):
 
     def _widened(self, xp: Namespace, zeros: Array) -> Array:
         """Zeros of the shape of the value."""
-        if not self._values:
+        if not self.shape:
             return zeros
-        shape = (*zeros.shape, *self._values)
+        shape = (*zeros.shape, *self.shape)
         if not hasattr(zeros, "device"):
             return xp.zeros(shape, dtype=zeros.dtype)
         return xp.zeros_like(xp.broadcast_to(xp.expand_dims(zeros, axis=-1), shape))
@@ -96,7 +107,7 @@ class Plateau(Statistic):
         bad = choose(xp, better | resting, none, counted(xp, state.bad))
         rest = choose(xp, resting, state.rest - 1, none)
         fall = bad > min(self.patience, _MOST)  # beyond what can be counted: never
-        after = choose(xp, xp.expand_dims(fall, axis=-1) if self._values else fall, self._lower(xp, state), state.value)
+        after = choose(xp, xp.expand_dims(fall, axis=-1) if self.shape else fall, self._lower(xp, state), state.value)
         bad, rest = choose(xp, fall, none, bad), choose(xp, fall, xp.full_like(rest, min(self.cooldown, _MOST)), rest)
         return PlateauState(after, best, state.seen | better, bad, rest), after
 
@@ -142,6 +153,12 @@ def _stretched(infinite: Array, scale: float) -> Array:
     return infinite if scale > 0 else -infinite
 
 
+def _spread(number: float | FrozenArray, shape: tuple[int, ...]) -> list[float]:
+    array = number.array if isinstance(number, FrozenArray) else number
+    spread: list[float] = np.broadcast_to(array, shape).tolist()
+    return spread
+
+
 def _filled(xp: Namespace, like: Array, number: float | FrozenArray) -> Array:
     """A number, or one for each entry of the last axis, in the shape and dtype of an array."""
     if isinstance(number, FrozenArray):
@@ -173,8 +190,8 @@ def plateau(
     Parameters
     ----------
     init:
-        The value at first. A list gives several values, which fall together and may have a `minimum` each, for the
-        parameter groups of an optimizer: for a metric of shape `s` the output has the shape `(*s, len(init))`.
+        The value at first. A list gives several values, which fall together and may have a `minimum` each: for a metric
+        of shape `s` the output has the shape `(*s, len(init))`. `ms.drive` gives each parameter group one of them.
     factor:
         What it is multiplied by, from 0 to less than 1.
     patience, cooldown:

@@ -51,7 +51,8 @@ def drive(
         By hyperparameter, the key under which a group holds a factor; a group without the key has the factor 1.
     plateau:
         A rule fed by a metric, `ms.plateau(1.0, ...)`, whose value multiplies `lr`. `lr=ms.plateau(0.1, ...)` is the
-        rate itself. `driver.report(metric)` feeds it.
+        rate itself; with a list in place of 0.1, or as `minimum`, the rate of each group. `driver.report(metric)` feeds
+        it.
     manual:
         Count the calls of `driver.step()` instead of the optimizers' steps, one count for all, or set the clock in the
         unit of the schedules: `driver.step(at=tokens)`. For a step that is captured in a CUDA graph, in which no hook
@@ -135,8 +136,10 @@ def _settings(hyperparameters: dict[str, Any], groups: list[Any], scale: Any) ->
 def _check_plateau(plateau: Any, rate: Any) -> None:
     if plateau is None:
         return
-    if not isinstance(plateau, Plateau):
-        raise NotARule(f"plateau takes a rule fed by a metric, such as ms.plateau(1.0), got {shown(plateau)}.")
+    if not isinstance(plateau, Plateau) or plateau.shape:
+        raise NotARule(
+            f"plateau takes a rule of one value fed by a metric, such as ms.plateau(1.0), got {shown(plateau)}."
+        )
     if rate is None:
         raise OptimizerError(
             "plateau= multiplies lr, which is not driven: give lr=schedule, or lr=ms.plateau(0.1) alone."

@@ -1,6 +1,7 @@
 """`plateau` against torch's ReduceLROnPlateau, live and in plain Python, on metrics that may be infinite or NaN."""
 
 import inspect
+import json
 import math
 import pickle
 from fractions import Fraction
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import multisched as ms
 from multisched import errors
 from multisched.dialects import torch as dialect
+from multisched.dialects.lookup import parse
 
 INF, NAN = math.inf, math.nan
 
@@ -253,6 +255,41 @@ def test_compiled(jax):
         np.testing.assert_array_equal(found, followed(rule, given.tolist(), "jax", "float32"))
 
 
+@law
+@given(metrics=metrics, arguments=drawn(min_lr=st.sampled_from([[0.25, 0.001], [0.0, 0.125]])))
+def test_driving_groups(torch, metrics, arguments):
+    """`ms.drive` gives each group the rate that torch gives it, also where a run is saved and resumed."""
+    arguments = {"min_lr": [0.125, 0.01], **arguments}
+    rule, reference = dialect.ReduceLROnPlateau([0.5, 0.75], **arguments), Reference([0.5, 0.75], **arguments)
+
+    def driven():
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.2)]
+        optimizer = torch.optim.SGD(groups)
+        return optimizer, ms.drive(optimizer, lr=rule)
+
+    first, driver = driven()
+    for metric in metrics:
+        driver.report(metric)
+        assert [group["lr"] for group in first.param_groups] == reference.step(metric)
+    second, resumed = driven()
+    resumed.load_state_dict(driver.state_dict())
+    for metric in metrics:
+        resumed.report(metric)
+        assert [group["lr"] for group in second.param_groups] == reference.step(metric)
+
+
+def test_groups_that_do_not_fit(torch):
+    """A rule of several values drives as many groups, and multiplies nothing."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    with pytest.raises(errors.OptimizerError, match="a rule of 2 values, one for each group, and there are 1 groups"):
+        ms.drive(optimizer, lr=ms.plateau([0.1, 0.2]))
+    with pytest.raises(errors.NotARule, match="one value"):
+        ms.drive(optimizer, lr=ms.constant(0.1), plateau=ms.plateau([1.0, 1.0]))
+    with pytest.raises(errors.NotARule):
+        ms.relative(ms.plateau([1.0, 1.0]))
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
 # --- as data ---------------------------------------------------------------------------------------------------------
 RULES = [
     ms.plateau(1.0),
@@ -263,9 +300,18 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_it_is_plain_data(rule):
-    """Equal to its pickle and to what its text builds, and hashable."""
-    for again in (pickle.loads(pickle.dumps(rule)), eval(repr(rule), {"plateau": ms.plateau})):
+    """Equal to its pickle and to what its text and its config build, and hashable."""
+    config = json.loads(json.dumps(rule.to_config(), allow_nan=False))
+    texts = eval(repr(rule), {"plateau": ms.plateau}), ms.parse(repr(rule))
+    for again in (pickle.loads(pickle.dumps(rule)), ms.from_config(config), *texts):
         assert (again, hash(again), repr(again)) == (rule, hash(rule), repr(rule))
+
+
+def test_by_the_name_of_torch():
+    """The command line's form of the dialect builds it, and it is printed as what it is built of."""
+    rule = parse("torch:ReduceLROnPlateau(0.1, 'max', min_lr=[0.1, 0.01])")
+    assert rule == dialect.ReduceLROnPlateau(0.1, "max", min_lr=[0.1, 0.01])
+    assert repr(rule).startswith("plateau(0.1, mode='max', ")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ class Setting:
 def read_setting(name: str, given: Any, groups: list[Group], scale: str | None) -> Setting:
     """The setting for one argument of `drive`, checked against the groups that there are."""
     setting = Setting(name, scale=scale)
+    if isinstance(given, Plateau) and given.shape:
+        given = _by_group(name, given, groups)
     if isinstance(given, Mapping):
         if not given:
             raise NotARule(f"{name} is an empty dict; it must name at least one group, such as {name}={{0: schedule}}.")
@@ -98,6 +100,17 @@ def read_setting(name: str, given: Any, groups: list[Group], scale: str | None) 
     if scale is not None:
         _check_scale(setting, groups)
     return setting
+
+
+def _by_group(name: str, rule: Plateau, groups: list[Group]) -> dict[int, Plateau]:
+    """The rules of one value that a rule of several has, by the index of the group."""
+    rules = rule.each()
+    if len(rules) != len(groups):
+        raise OptimizerError(
+            f"{name} is a rule of {len(rules)} values, one for each group, and there are {len(groups)} groups. Name "
+            f"the groups that it drives: {name}={{0: ms.plateau(0.1), ...}}."
+        )
+    return dict(enumerate(rules))
 
 
 def _place(setting: Setting, key: Any, rule: Any, groups: list[Group]) -> None:
@@ -167,7 +180,7 @@ def number(value: Any, what: str) -> float:
 
 
 def _is_rule(rule: Any) -> bool:
-    return (isinstance(rule, Schedule) and rule.shape == ()) or isinstance(rule, Plateau)
+    return isinstance(rule, Schedule | Plateau) and rule.shape == ()
 
 
 def _same_name(name: Any, key: Any) -> bool:
