@@ -6,13 +6,16 @@ trainer = lightning.Trainer(callbacks=[AverageCallback(ms.ema(0.999))])
 """
 
 import importlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
 from multisched.averages.mean import Mean
 from multisched.errors import CheckpointMismatch, NotARule, SwapError, shown
 from multisched.integrations.attach import NO_PARTS, attach
+from multisched.integrations.evaluation import Evaluation
 from multisched.trees import Average
 from multisched.trees.parts import refuse_parts
 
@@ -41,9 +44,11 @@ def _callback_class() -> Any:
 
         Validation, testing and prediction run on the average, which is in the module in the meantime: metrics and the
         choice of the best checkpoint are those of the average. Before the first update it is the module itself.
-        `state_dict` in a checkpoint are the trained weights; the average is in it as the state of the callback, and
-        resuming goes on to the bit; from a checkpoint without it, it starts there. After training the module has the
-        trained weights, too: `callback.average.copy_to(model)` gives it the average.
+        `state_dict` in a checkpoint are the trained weights, also in one that is saved in the middle of a validation;
+        the average is in it as the state of the callback. Resuming goes on to the bit, and `validate`, `test` and
+        `predict` with `ckpt_path=` evaluate the average that the checkpoint has. Training that goes on from a
+        checkpoint without it starts it there. After training the module has the trained weights, too:
+        `callback.average.copy_to(model)` gives it the average.
 
         Parameters
         ----------
@@ -66,7 +71,7 @@ def _callback_class() -> Any:
             The strategy divides the model among processes (FSDP, ModelParallelStrategy, ZeRO-3): raised by all of them,
             before training begins, since the trainer saves the state of one. `DDP` and its like are served.
         CheckpointMismatch:
-            The average of a checkpoint is of another rule or module.
+            The average of a checkpoint is of another rule or module, or there is none in one that is to be evaluated.
         """
 
         def __init__(self, rule: Mean, *, name: str = "average", evaluate: bool = True, **options: Any):
@@ -77,9 +82,13 @@ def _callback_class() -> Any:
             self.average: Any = None
             self._module: Any = None
             self._loaded: Any = None
-            self._hooks, self._swap = ExitStack(), ExitStack()
+            self._hooks, self._evaluation = ExitStack(), Evaluation()
+            self._told = False  # whether the checkpoint of this run said anything of the average
 
         # --- the module ----------------------------------------------------------------------------------------------
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            self._told = False
+
         def _bind(self, module: Any) -> None:
             """Average this module, which is where it will be trained by now; then what a checkpoint had."""
             if self._module is not module:
@@ -94,7 +103,16 @@ def _callback_class() -> Any:
                 self.average.load_state_dict(self._loaded["average"])
                 self._loaded = None
 
+        def _leave_behind(self, trainer: Any) -> bool:
+            """Forget an average of other weights, if a checkpoint without an average has just replaced them."""
+            if trainer.ckpt_path is None or self._told:
+                return False
+            self.average = self._module = None
+            self._told = True
+            return True
+
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            self._leave_behind(trainer)
             self._bind(pl_module)
             for optimizer in trainer.optimizers:
                 self._hooks.enter_context(attach(self.average, optimizer))
@@ -103,11 +121,16 @@ def _callback_class() -> Any:
             self._hooks.close()
 
         def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-            self._swap.close()
+            self._evaluation.end()
             self._hooks.close()
 
         # --- the average in its place --------------------------------------------------------------------------------
         def _swap_in(self, trainer: Any, pl_module: Any) -> None:
+            if self._leave_behind(trainer) and self.evaluate and trainer.state.fn != "fit":
+                raise CheckpointMismatch(
+                    f"{trainer.ckpt_path} has no state of AverageCallback(name={self.name!r}), so that there is no "
+                    "average to evaluate. AverageCallback(rule, evaluate=False) evaluates the module itself."
+                )
             if self._loaded is not None:
                 self._bind(pl_module)
             if self.evaluate and self._module is pl_module and self.average.count:
@@ -116,10 +139,30 @@ def _callback_class() -> Any:
                     raise SwapError(
                         f"One average at a time can be in the module: give all of {mine} but one evaluate=False."
                     )
-                self._swap.enter_context(self.average.swapped())
+                self._evaluation.begin(self.average, self._saved_as_trained(trainer, pl_module))
 
         def _swap_out(self, trainer: Any, pl_module: Any) -> None:
-            self._swap.close()
+            self._evaluation.end()
+
+        @contextmanager
+        def _saved_as_trained(self, trainer: Any, module: Any) -> Iterator[None]:
+            """Inside of the block a checkpoint of the trainer has the trained weights, not those that the module holds.
+
+            Lightning calls the module's own hook for each checkpoint, also for those of weights only.
+            """
+
+            def on_save_checkpoint(checkpoint: dict[str, Any]) -> None:
+                with self._evaluation.paused():
+                    trained = deepcopy(trainer.strategy.lightning_module_state_dict())
+                saved = checkpoint["state_dict"]
+                saved.update((name, trained[name]) for name in list(saved) if name in trained)
+                type(module).on_save_checkpoint(module, checkpoint)
+
+            module.on_save_checkpoint = on_save_checkpoint
+            try:
+                yield
+            finally:
+                del module.on_save_checkpoint
 
         on_validation_start = on_test_start = on_predict_start = _swap_in
         on_validation_end = on_test_end = on_predict_end = _swap_out
@@ -130,12 +173,16 @@ def _callback_class() -> Any:
             return f"{self.__class__.__qualname__}[{self.name}]"
 
         def state_dict(self) -> dict[str, Any]:
-            if self._loaded is not None or self.average is None:
-                return dict(self._loaded or {})
-            return {"rule": repr(self.rule), "average": self.average.state_dict()}
+            if self._loaded is not None:
+                return dict(self._loaded)
+            if self.average is None:
+                return {"rule": repr(self.rule)}
+            with self._evaluation.paused():
+                return {"rule": repr(self.rule), "average": self.average.state_dict()}
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            self._loaded = state_dict
+            self._told = True
+            self._loaded = state_dict if "average" in state_dict else None
 
     AverageCallback.__qualname__ = "AverageCallback"
     AverageCallback.__module__ = __name__

@@ -7,7 +7,9 @@ The Trainer has no event before an evaluation, but tells its optimizer, for opti
 """
 
 import importlib
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from multisched.averages.mean import Mean
 from multisched.errors import CheckpointError, NotARule, SwapError, shown
 from multisched.integrations.attach import NO_PARTS, attach, innermost
+from multisched.integrations.evaluation import Evaluation
 from multisched.trees import Average, load, save
 from multisched.trees.parts import refuse_parts
 
@@ -40,8 +43,9 @@ def _callback_class() -> Any:
         From the start of training on, `evaluate` and `predict` run on the average, which is in the model in the
         meantime: metrics and the choice of the best checkpoint are those of the average. Each checkpoint has the
         trained weights where they always are, and the average beside them, in `multisched_average.safetensors`, except
-        in a search for hyperparameters; resuming goes on to the bit. With `load_best_model_at_end` the average becomes
-        that of the best model, too. `callback.average.copy_to(model)` gives the model the average.
+        in a search for hyperparameters. What is saved in the middle of an evaluation is the trained model, too: there
+        `model.state_dict()` gives the trained weights. Resuming goes on to the bit. With `load_best_model_at_end` the
+        average becomes that of the best model, too. `callback.average.copy_to(model)` gives the model the average.
 
         Parameters
         ----------
@@ -76,23 +80,24 @@ def _callback_class() -> Any:
                 raise NotARule(f"AverageCallback takes a rule, such as ms.ema(0.999), got {shown(rule)}.")
             self.rule, self.name, self.evaluate, self.resume, self.options = rule, name, evaluate, resume, options
             self.average: Any = None
-            self._hooks, self._swap = ExitStack(), ExitStack()
+            self._hooks, self._evaluation = ExitStack(), Evaluation()
+            self._model: Any = None
             self._told_of_it = False
 
         # --- training ------------------------------------------------------------------------------------------------
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self._swap.close()
+            self._evaluation.end()
             self._hooks.close()
             average = Average(kwargs["model"], self.rule, **self.options)
             refuse_parts(average._part, NO_PARTS)
-            self.average = average
+            self.average, self._model = average, kwargs["model"]
             if state.global_step and self.resume is not False:
                 self._load(_folder(args, state) if self.resume is None else Path(self.resume))
             optimizer = innermost(kwargs["optimizer"])
             self._hooks.enter_context(attach(self.average, optimizer))
             if self.evaluate:
                 self._hooks.enter_context(_Told(optimizer, "eval", self._swap_in))
-                self._hooks.enter_context(_Told(optimizer, "train", self._swap.close))
+                self._hooks.enter_context(_Told(optimizer, "train", self._evaluation.end))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if args.load_best_model_at_end and state.best_model_checkpoint is not None:
@@ -100,13 +105,27 @@ def _callback_class() -> Any:
 
         # --- the average in its place --------------------------------------------------------------------------------
         def _swap_in(self) -> None:
-            self._swap.close()
+            self._evaluation.end()
             self._told_of_it = True
             if self.average.count:
-                self._swap.enter_context(self.average.swapped())
+                self._evaluation.begin(self.average, self._saved_as_trained())
+
+        @contextmanager
+        def _saved_as_trained(self) -> Iterator[None]:
+            """Inside of the block `model.state_dict()`, which is what is saved, gives the trained weights."""
+
+            def trained(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+                with self._evaluation.paused():
+                    state.update(deepcopy(dict(state)))  # what it had shares the memory of the parameters
+
+            hook = self._model._register_state_dict_hook(trained)
+            try:
+                yield
+            finally:
+                hook.remove()
 
         def _swap_out(self) -> None:
-            self._swap.close()
+            self._evaluation.end()
             told, self._told_of_it = self._told_of_it, False
             if self.evaluate and self.average is not None and not told:
                 raise SwapError(
@@ -123,7 +142,8 @@ def _callback_class() -> Any:
         # --- checkpoints ---------------------------------------------------------------------------------------------
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if args.should_save and not state.is_hyper_param_search:
-                save(_folder(args, state) / self._file, self.average)
+                with self._evaluation.paused():
+                    save(_folder(args, state) / self._file, self.average)
 
         @property
         def _file(self) -> str:

@@ -249,3 +249,149 @@ def test_other_names_are_missing():
     """The module has no other names made on demand."""
     with pytest.raises(AttributeError, match="AverageCallbacks"):
         integration.AverageCallbacks  # noqa: B018
+
+
+# --- checkpoints in every order --------------------------------------------------------------------------------------
+class SaveWhileEvaluating(lightning.Callback):
+    """Saves a checkpoint in the middle of each evaluation, once whole and once the weights only."""
+
+    def __init__(self, folder):
+        self.folder, self.saved, self.seen = folder, [], []
+
+    def on_validation_batch_end(self, trainer, module, *args, **kwargs):
+        if trainer.sanity_checking:
+            return
+        for weights_only in (False, True):
+            path = self.folder / f"{len(self.saved)}.ckpt"
+            trainer.save_checkpoint(path, weights_only=weights_only)
+            self.saved.append(torch.load(path, weights_only=True))
+        self.seen.append(module.layer.weight.item())
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+
+
+def test_saving_in_the_middle_of_a_validation(tmp_path):
+    """The checkpoint has the trained weights and the average, the validation goes on with the average, training too."""
+    callback, keep = integration.AverageCallback(ms.ema(DECAY)), SaveWhileEvaluating(tmp_path)
+    module, made = fit(tmp_path, callback, keep, val_check_interval=4, limit_val_batches=2)
+    weights = weights_of(module)
+    plain, _ = fit(tmp_path, limit_val_batches=0)
+    assert weights == weights_of(plain)
+    steps = [4, 4, 8, 8, 12, 12, 16, 16]
+    assert keep.seen == pytest.approx([reference(weights[:n]) for n in steps], rel=1e-6)
+    for saved, n in zip(keep.saved, [n for n in steps for _ in "wo"], strict=True):
+        assert saved["state_dict"]["layer.weight"].item() == weights[n - 1]
+    for saved, n in zip(keep.saved[::2], steps, strict=True):
+        state = saved["callbacks"]["AverageCallback[average]"]["average"]
+        assert state["count"] == n
+        assert state["average"]["layer.weight"].item() == pytest.approx(reference(weights[:n]), rel=1e-6)
+    assert "on_save_checkpoint" not in vars(module)
+    quietly(made.test, module, data(), verbose=False)
+    assert keep.saved[-2]["state_dict"]["layer.weight"].item() == weights[-1]
+    assert module.layer.weight.item() == weights[-1]
+
+
+def test_the_modules_own_hook_has_the_last_word(tmp_path):
+    """What the module takes out of its checkpoints, or adds to them, it does with those of a validation as well."""
+
+    class Adding(Module):
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["also"] = checkpoint["state_dict"].pop("layer.weight")
+
+    callback, keep = integration.AverageCallback(ms.ema(DECAY)), SaveWhileEvaluating(tmp_path)
+    module, _ = fit(tmp_path, callback, keep, module=Adding(), limit_val_batches=1, max_epochs=1)
+    assert keep.saved[0]["also"].item() == weights_of(module)[-1]
+    assert keep.saved[0]["state_dict"] == {}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with checkpoints after 8 and 16 steps, and one without an average; and the weights after each step."""
+    folder = tmp_path_factory.mktemp("run")
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    every = lightning.pytorch.callbacks.ModelCheckpoint(folder, "{step}", save_top_k=-1)
+    module, made = fit(folder, callback, every, limit_val_batches=0)
+    quietly(made.save_checkpoint, folder / "weights.ckpt", weights_only=True)
+    _, made = fit(folder, limit_val_batches=0, max_epochs=1)
+    quietly(made.save_checkpoint, folder / "without.ckpt")
+    return folder, weights_of(module)
+
+
+STAGES = ("validate", "test", "predict", "fit")
+
+
+class Evaluated(Module):
+    """Notes the weight of each stage, predictions included."""
+
+    def predict_step(self, batch, index):
+        self.tested.append(self.layer.weight.item())
+
+
+ORDERS = [(order, True) for order in ((a, b) for a in STAGES for b in STAGES)]
+ORDERS += [(order, inference) for order in (STAGES, STAGES[::-1]) for inference in (True, False)]
+
+
+@pytest.mark.parametrize(("order", "inference"), ORDERS)
+def test_checkpoints_in_every_order(tmp_path, run, order, inference):
+    """One trainer that validates, tests, predicts and trains from checkpoints, in any order, has the right average."""
+    folder, weights = run
+    callback, module = integration.AverageCallback(ms.ema(DECAY)), Evaluated()
+    made = quietly(trainer, tmp_path, callback, limit_val_batches=1, inference_mode=inference, max_epochs=2)
+    for stage, n in zip(order, (16, 8, 16, 8), strict=False):
+        module.validated.clear()
+        module.tested.clear()
+        path = folder / f"step={n if stage != 'fit' else 8}.ckpt"
+        loaders = (data(), data()) if stage == "fit" else (data(),)
+        quietly(getattr(made, stage), module, *loaders, ckpt_path=path)
+        if stage == "fit":
+            made.fit_loop.max_epochs += 1  # the next training has an epoch to do
+        count = callback.average.count
+        seen = module.validated if stage in ("validate", "fit") else module.tested
+        assert count == (n if stage != "fit" else 8 * made.current_epoch)
+        if stage != "fit":
+            assert seen == pytest.approx([reference(weights[:n])] * len(seen), rel=1e-6)
+            assert seen
+            assert module.layer.weight.item() == weights[n - 1]
+        elif made.current_epoch == 2:
+            assert module.layer.weight.item() == weights[15]
+            assert seen == pytest.approx([reference(weights)], rel=1e-6)
+            assert value(callback) == pytest.approx(reference(weights), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["without.ckpt", "weights.ckpt"])
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_a_checkpoint_without_an_average(tmp_path, run, name, used):
+    """It is refused where the average should be evaluated; training starts an average there, and forgets the former."""
+    folder, weights = run
+    callback, module = integration.AverageCallback(ms.ema(DECAY)), Evaluated()
+    made = quietly(trainer, tmp_path, callback, limit_val_batches=1, max_epochs=2)
+    if used:
+        quietly(made.test, module, data(), ckpt_path=folder / "step=16.ckpt")
+    for stage in ("validate", "test", "predict"):
+        module.tested.clear()
+        with pytest.raises(errors.CheckpointMismatch, match="evaluate=False"):
+            quietly(getattr(made, stage), module, data(), ckpt_path=folder / name)
+        assert module.tested == []
+    itself = integration.AverageCallback(ms.ema(DECAY), evaluate=False)
+    plain = Evaluated()
+    quietly(quietly(trainer, tmp_path, itself).test, plain, data(), ckpt_path=folder / name)
+    assert set(plain.tested) == {plain.layer.weight.item()}
+    if name == "without.ckpt":
+        if used:
+            quietly(made.test, module, data(), ckpt_path=folder / "step=16.ckpt")
+        quietly(made.fit, module, data(), data(), ckpt_path=folder / name)
+        assert callback.average.count == 8
+        assert value(callback) == pytest.approx(reference(weights[8:]), rel=1e-6)
+
+
+def test_a_checkpoint_of_before_the_first_step(tmp_path):
+    """Saved before there is an average, a checkpoint says so: to evaluate it is to evaluate the module."""
+    made = quietly(trainer, tmp_path, integration.AverageCallback(ms.ema(DECAY)), limit_val_batches=1)
+    module = Evaluated()
+    quietly(made.validate, module, data(), verbose=False)
+    quietly(made.save_checkpoint, tmp_path / "first.ckpt")
+    other = Evaluated()
+    torch.nn.init.constant_(other.layer.weight, 3.0)
+    made = quietly(trainer, tmp_path, integration.AverageCallback(ms.ema(DECAY)), limit_val_batches=1)
+    quietly(made.test, other, data(), ckpt_path=tmp_path / "first.ckpt", verbose=False)
+    assert set(other.tested) == {1.0}

@@ -11,6 +11,8 @@ from multisched.integrations import transformers as integration
 
 torch = pytest.importorskip("torch", reason="transformers' Trainer needs torch, which is not installed")
 transformers = pytest.importorskip("transformers", reason="the test is about transformers, which is not installed")
+safetensors = pytest.importorskip("safetensors", reason="transformers saves by it, and it is not installed")
+pytest.importorskip("safetensors.torch", reason="transformers saves by it, and it is not installed")
 pytest.importorskip("accelerate", reason="transformers' Trainer needs Accelerate, which is not installed")
 
 DECAY = 0.75
@@ -259,3 +261,94 @@ def test_bad_rules():
     for given in (0.9, ms.cosine(0.1, 10), ms.sma(3), None):
         with pytest.raises(errors.NotARule, match="AverageCallback takes a rule"):
             integration.AverageCallback(given)
+
+
+# --- saving in the middle of an evaluation ---------------------------------------------------------------------------
+class SaveWhileEvaluating(transformers.TrainerCallback):
+    """Saves the model, and a checkpoint, in the middle of each evaluation and at its end."""
+
+    def __init__(self, folder):
+        self.folder, self.trainer, self.seen, self.saved = folder, None, [], 0
+
+    def on_prediction_step(self, args, state, control, model=None, **kwargs):
+        self.saved += 1
+        self.trainer.save_model(str(self.folder / f"model-{self.saved}"))
+        self.trainer._save_checkpoint(model, trial=None)
+        self.trainer.callback_handler.on_save(args, state, control)  # as the trainer does after a checkpoint
+        self.seen.append((state.global_step, model.layer.weight.item()))
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        self.trainer.save_model(str(self.folder / f"end-{self.saved}"))
+
+
+def weight_in(folder):
+    return safetensors.torch.load_file(folder / "model.safetensors")["layer.weight"].item()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before ours", "after ours"])
+def test_saving_in_the_middle_of_an_evaluation(tmp_path, before):
+    """What is saved there is the trained model and the average; the evaluation goes on with the average, training too.
+
+    The callback that saves may come before the one that averages, or after it.
+    """
+    keep, callback = SaveWhileEvaluating(tmp_path), integration.AverageCallback(ms.ema(DECAY))
+    noted = Noted()
+    callbacks = [keep, callback] if before else [callback, keep]
+    made = trainer(tmp_path, *callbacks, noted, eval_strategy="steps", eval_steps=4)
+    keep.trainer = made
+    quietly(made.train)
+    weights = noted.weights
+    _, plain = train(tmp_path / "plain")
+    assert weights == plain
+    assert [step for step, _ in keep.seen] == [4, 8, 12, 16]
+    for number, (step, seen) in enumerate(keep.seen, start=1):
+        assert seen == pytest.approx(reference(weights[:step]), rel=1e-6)
+        for folder in (f"model-{number}", f"end-{number}", f"checkpoint-{step}"):
+            assert weight_in(tmp_path / folder) == weights[step - 1]
+        average = ms.Average(Model(), ms.ema(DECAY))
+        ms.load(tmp_path / f"checkpoint-{step}" / "multisched_average.safetensors", average)
+        assert average.count == step
+        assert average.value["layer.weight"].item() == pytest.approx(reference(weights[:step]), rel=1e-6)
+    second = integration.AverageCallback(ms.ema(DECAY))
+    train(tmp_path, second, resume=str(tmp_path / "checkpoint-8"))
+    assert (second.average.count, value(second)) == (16, value(callback))
+    quietly(made.predict, Data())
+    assert weight_in(tmp_path / f"model-{keep.saved}") == weights[-1]
+    assert not made.model._state_dict_hooks
+
+
+def test_a_pretrained_model_with_tied_weights(tmp_path):
+    """Saved in the middle of an evaluation, a model of transformers is as it is saved after it: tied weights once."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(n_layer=1, n_head=1, n_embd=4, vocab_size=7, n_positions=5)
+    model = transformers.GPT2LMHeadModel(config)
+    data = [{"input_ids": torch.tensor([1, 2, 3]), "labels": torch.tensor([2, 3, 4])} for _ in range(4)]
+
+    class Keep(transformers.TrainerCallback):
+        def on_prediction_step(self, args, state, control, **kwargs):
+            kwargs["model"].save_pretrained(tmp_path / "during")
+
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    arguments = quietly(
+        transformers.TrainingArguments,
+        str(tmp_path),
+        **{"use_cpu": True, "report_to": [], "disable_tqdm": True, "save_strategy": "no", "num_train_epochs": 2},
+    )
+    made = quietly(transformers.Trainer, model, arguments, train_dataset=data, callbacks=[callback, Keep()])
+    quietly(made.train)
+    quietly(made.evaluate, data)
+    model.save_pretrained(tmp_path / "after")
+    during, after = [safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("during", "after")]
+    assert {name: tensor.tolist() for name, tensor in during.items()} == {n: t.tolist() for n, t in after.items()}
+    assert not torch.equal(callback.average.value["transformer.wte.weight"], after["transformer.wte.weight"])
+
+
+def test_an_exception_in_evaluation_and_a_save(tmp_path):
+    """After an evaluation that raised, what is saved is the trained model."""
+    callback = integration.AverageCallback(ms.ema(DECAY))
+    made, weights = train(tmp_path, callback)
+    made.model.fail = True
+    with pytest.raises(ArithmeticError):
+        quietly(made.evaluate)
+    quietly(made.save_model, str(tmp_path / "saved"))
+    assert weight_in(tmp_path / "saved") == weights[-1]
