@@ -45,6 +45,16 @@ def int_max(dtype: str) -> int:
     return int(2 ** (BITS[dtype] - (kind_of(dtype) == "int"))) - 1
 
 
+def int_min(dtype: str) -> int:
+    """The smallest value of an integer dtype."""
+    return -int_max(dtype) - 1 if kind_of(dtype) == "int" else 0
+
+
+def holds_all(wide: str, narrow: str) -> bool:
+    """Whether a dtype has a value for each of those of another one of its kind, infinite only where that is."""
+    return BITS[wide] > BITS[narrow] or wide == narrow or (wide, narrow) == ("bfloat16", "float16")
+
+
 def averaging_dtype(dtype: str) -> str:
     """The dtype in which values of `dtype` are averaged: floating, and at least float32."""
     kind = kind_of(dtype)

@@ -108,6 +108,16 @@ class TorchBackend(ArrayApiBackend):
     def addresses(self, leaves: list[Any]) -> list[Any] | None:
         return torch_trees.addresses(leaves)
 
+    def is_dense(self, array: Any) -> bool:
+        return torch_trees.is_dense(array)
+
+    def lacking(self, array: Any) -> str:
+        return torch_trees.lacking(array)
+
+    def duplicate(self, array: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return torch_trees.duplicate(array)
+
     def pack_key(self, array: Any) -> Hashable | None:
         alone = torch_trees.is_distributed(array) or not array.is_contiguous()
         return None if alone else (array.dtype, array.device)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from multisched.errors import LeafError
 from multisched.runtime.protocol import Part
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -43,7 +43,6 @@ class ModuleLeaves:
                         seen[id(tensor)] = len(names)
                         names.append(".".join(filter(None, (path, name))))
                         self._slots.append((table, name))
-                        _check(names[-1], tensor)
         self._sizes = list(map(len, self._tables))
         self._children = [list(table.values()) for table in self._tables[::3]]
         self.names = tuple(names)
@@ -82,13 +81,26 @@ def _modules(module: nn.Module, path: str = "", seen: set[int] | None = None) ->
             yield from _modules(child, path if wrapped else ".".join(filter(None, (path, name))), seen)
 
 
-def _check(name: str, tensor: torch.Tensor) -> None:
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the elements lie in memory as numbers: not those of sparse, nested and quantised tensors."""
+    if type(tensor) in _PLAIN:
+        return tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+    if nn.parameter.is_lazy(tensor) or is_distributed(tensor):
+        return True
+    made = is_traceable_wrapper_subclass(tensor)  # of other tensors, as quantised weights are
+    return not made and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+
+
+def lacking(tensor: torch.Tensor) -> str:
+    """Why a tensor has no values, in words; empty if it has some."""
     if nn.parameter.is_lazy(tensor):
-        raise LeafError(f"The parameter {name!r} is lazy and has no shape yet: run the model once before averaging it.")
-    if tensor.is_meta:
-        raise LeafError(f"The tensor {name!r} is on the meta device and has no values: materialize the model first.")
-    if tensor.layout is not torch.strided:
-        raise LeafError(f"The tensor {name!r} has the layout {tensor.layout}; only dense ones can be averaged.")
+        return "is lazy and has no shape yet: run the model once before averaging it."
+    return "is on the meta device and has no values: materialize the model first." if tensor.is_meta else ""
+
+
+def duplicate(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor of any kind; what has no values yet is given as it is."""
+    return tensor if nn.parameter.is_lazy(tensor) else tensor.detach().clone()
 
 
 # --- distributed tensors ---------------------------------------------------------------------------------------------

@@ -137,8 +137,8 @@ class Statistic:
             return checked_mask(where)
         if tuple(self._counter(state).shape) != shape:
             raise MaskError(
-                f"where has the shape of the value, {shape}, but this state has one count for all elements. Make it "
-                "with rule.init(value, elementwise=True), or give where as a boolean scalar."
+                f"where must be a boolean scalar, got the shape {shape} of the value, and this state has one count for "
+                "all elements. To mask each by itself, make the state with rule.init(value, elementwise=True)."
             )
         return where
 

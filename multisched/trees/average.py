@@ -11,7 +11,7 @@ from multisched.errors import AverageError, LeafError, SwapError, listed
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
-from multisched.trees.leaf import Seen, described
+from multisched.trees.leaf import Seen, described, duplicate
 from multisched.trees.parts import first_part
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
@@ -106,7 +106,7 @@ class Average:
         self._structure = Structure(tree)
         leaves = self._structure.leaves(tree)
         self._backend = backend_of(leaves) if backend is None else get_backend(backend)
-        policies = chosen(select, self._structure.names, leaves)
+        policies = chosen(select, self._structure.names, leaves, self._backend)
         each = zip(self._structure.names, policies, leaves, strict=True)
         self._leaves = [described(self._backend, *leaf) for leaf in each]
         self._seen = Seen(self._backend, self._leaves)
@@ -135,7 +135,7 @@ class Average:
         self._latest = Pool(self._backend, self._of(self._copied, leaves), latest, device)
         wide = not {"float64", "complex128"}.isdisjoint(self._mean.dtypes)
         self._precision = "float64" if wide else "float32"
-        self._objects = {i: leaves[i] for i in self._kept}
+        self._objects = {i: duplicate(leaves[i]) for i in self._kept}
         self._pending: tuple[Any, ...] | None = None
         arrays = self._averaged + self._copied
         self._part = first_part(self._backend, ((self._leaves[i].name, leaves[i]) for i in arrays))
@@ -194,7 +194,7 @@ class Average:
             share, clock = self._clock.next(self.rule, self._backend, where, self._precision)
             key = update_key(self._seed, self._clock.count)
             if where is None:
-                self._objects = {i: leaves[i] for i in self._kept}
+                self._objects = {i: duplicate(leaves[i]) for i in self._kept}
             if self._stage is None:
                 self._blend(leaves, share, where, key)
             else:
@@ -249,7 +249,7 @@ class Average:
     def _tree(self, dtypes: list[str] | None) -> Any:
         with self._lock:
             self._settle()
-            found: dict[int, Any] = dict(self._objects)
+            found: dict[int, Any] = {i: duplicate(leaf) for i, leaf in self._objects.items()}
             found.update(zip(self._averaged, self._mean.read(dtypes), strict=True))
             found.update(zip(self._copied, self._latest.read(), strict=True))
             return self._structure.rebuild([found.get(i) for i in range(len(self._leaves))])

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from multisched.errors import CheckpointCorrupt, CheckpointMismatch, NotAVariable, named, shown
+from multisched.arrays import dtype_name
+from multisched.errors import CheckpointCorrupt, CheckpointError, CheckpointMismatch, NotAVariable, named, shown
 from multisched.runtime.files import Later, PathLike, Stored, opened, write_arrays
 from multisched.runtime.paths import shown_path, text_of
 from multisched.trees.average import Average
 from multisched.trees.parts import refuse_parts
-from multisched.trees.state import SECTIONS, load_state, numbers, sections
+from multisched.trees.state import SECTIONS, load_state, numbers, objects, sections
 
 _RULE, _ROUNDING = "multisched.rule", "multisched.rounding"
 
@@ -28,8 +29,9 @@ def save(path: PathLike, average: Average) -> None:
     they are an hour old.
 
     Raises `SwapError` while the model holds the average; `CheckpointError` for an average of which this process holds
-    a part (DTensors, shards of FSDP, arrays over several processes of JAX), saying what saves it instead; `DTypeError`
-    for complex128; and `CheckpointFileError`, which is an `OSError`, where the system refuses: no folder
+    a part (DTensors, shards of FSDP, arrays over several processes of JAX), or with copied leaves that no such file can
+    hold (sparse or quantised arrays, random keys), saying what saves it instead; `DTypeError` for complex128; and
+    `CheckpointFileError`, which is an `OSError`, where the system refuses: no folder
     (`CheckpointNotFound`), no permission or a read-only file (`CheckpointDenied`), a folder in its place
     (`CheckpointIsFolder`), a pipe or a device, a full disk.
 
@@ -49,6 +51,12 @@ def save(path: PathLike, average: Average) -> None:
     with average._lock:
         average._ready("save it")
         refuse_parts(average._part, "One file cannot hold what several processes hold")
+        if odd := objects(average):
+            name, dtype = next((name, dtype_name(average._objects[i].dtype)) for name, i in odd.items())
+            raise CheckpointError(
+                f"A safetensors file cannot hold the leaf {name!r} of dtype {dtype}, which is copied as it is. Leave "
+                f'it out with select={{{name!r}: "skip"}}, or save avg.state_dict() in a format that can hold it.'
+            )
         count, weight = numbers(average)
         arrays: dict[str, Any] = {"count": np.asarray(count, np.int64), "weight": weight}
         for section, names, parts, dtypes in sections(average):

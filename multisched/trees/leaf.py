@@ -11,7 +11,7 @@ from multisched.arrays import BITS, dtype_name, is_symbolic, kind_of, namespace_
 from multisched.errors import LeafError, MultischedError, TracedInputError, TreeMismatch, shown
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
-from multisched.trees.policy import SKIP
+from multisched.trees.policy import COPY, SKIP, is_dense
 from multisched.trees.structure import loaded_backends
 
 
@@ -32,15 +32,34 @@ def described(backend: Backend, name: str, policy: str, leaf: Any) -> Leaf:
         return Leaf(name, policy, None, "", None)
     if is_symbolic(leaf):
         raise LeafError(f"The leaf {name!r} is declared and has no value; ms.declare averages it: {leaf}.")
-    dtype = dtype_name(leaf.dtype)
-    if dtype not in BITS:
-        raise LeafError(f"The leaf {name!r} has the dtype {dtype}, which is not one of {', '.join(BITS)}: skip it.")
     if backend.is_traced(leaf):
         raise TracedInputError(_TRACED)
+    dtype, lacking = dtype_name(leaf.dtype), _lacking(backend, leaf)
+    if policy == COPY and (lacking or not _is_plain(backend, leaf)):
+        return Leaf(name, policy, None, "", None)
+    if lacking:
+        raise LeafError(f'The leaf {name!r} {lacking} Or leave it out: select={{{name!r}: "skip"}}.')
     owned = leaf if backend.owns(leaf) else _converted(backend, name, leaf, LeafError)
-    if str(getattr(owned, "device", "")) == "meta":
-        raise LeafError(f"The leaf {name!r} is on the meta device and has no values: materialize the model first.")
     return Leaf(name, policy, tuple(leaf.shape), dtype, backend.placed(owned))
+
+
+def _is_plain(backend: Backend, leaf: Any) -> bool:
+    """Whether a leaf can lie among the arrays of an average: a dense one of a dtype that all backends know."""
+    here = backend.owns(leaf) or isinstance(leaf, np.ndarray | np.generic)
+    return here and dtype_name(leaf.dtype) in BITS and is_dense(backend, leaf)
+
+
+def _lacking(backend: Backend, leaf: Any) -> str:
+    """Why an array has no values, in words; empty if it has some."""
+    tell: Any = getattr(backend, "lacking", None)  # an adapter may have no such arrays
+    return "" if tell is None or not backend.owns(leaf) else str(tell(leaf))
+
+
+def duplicate(leaf: Any) -> Any:
+    """A copy of a leaf of any kind, if it is an array; anything else as it is."""
+    if not hasattr(leaf, "dtype") or (backend := owner(leaf)) is None or isinstance(leaf, np.generic):
+        return leaf
+    return getattr(backend, "duplicate", backend.copy)(leaf)
 
 
 def owner(leaf: Any) -> Any:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multisched.arrays import dtype_name, int_max, namespace_of
+from multisched.arrays import BITS, dtype_name, holds_all, int_max, int_min, kind_of, namespace_of
 from multisched.errors import CheckpointMismatch, MultischedError, TracedInputError, listed, shown
 from multisched.runtime.files import Later
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
+from multisched.trees.leaf import duplicate
 from multisched.trees.parts import check_owner
 
 if TYPE_CHECKING:
@@ -48,9 +49,16 @@ def state_of(average: "Average") -> dict[str, Any]:
         if names:
             copies = pool.spread([backend.copy(array) for array in arrays])
             state[section] = dict(zip(names, copies, strict=True))
+    for name, i in objects(average).items():
+        state.setdefault(SECTIONS[-1], {})[name] = duplicate(average._objects[i])
     if average._part is not None and average._part.part.owner:
         state[_SHARD] = average._part.part.owner
     return state
+
+
+def objects(average: "Average") -> dict[str, int]:
+    """The leaves that are copied as they are, and are arrays of some kind: sparse, quantised, keys; by name."""
+    return {average._leaves[i].name: i for i in average._kept if hasattr(average._objects[i], "dtype")}
 
 
 def _spans_processes(average: "Average") -> bool:
@@ -77,19 +85,22 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
         check_owner(average._part, state[_SHARD], where)
     clock = _clock(average, state, where)
     found: list[list[Any]] = []
+    odd = objects(average)
     for section, names, arrays, dtypes in sections(average):
         pool = average._latest if section == SECTIONS[-1] else average._mean
         given = state.get(section, {})
-        _check_names(where, section, names, given)
+        _check_names(where, section, [*names, *odd] if section == SECTIONS[-1] else names, given)
         found.append(
             [
                 _array(average, f"{where}{section}/{name}", given[name], array, dtype, like)
                 for name, array, dtype, like in zip(names, arrays, dtypes, pool.like, strict=True)
             ]
         )
+    copies = {i: _object(average, f"{where}copied/{name}", state["copied"][name], i) for name, i in odd.items()}
     average._mean.load(found[:-1])
     average._latest.load(found[-1:])
     average._clock, average._pending = clock, None
+    average._objects = average._objects | copies
 
 
 def _clock(average: "Average", state: Mapping[str, Any], where: str) -> Clock:
@@ -136,16 +147,61 @@ def _array(average: "Average", where: str, value: Any, held: Any, dtype: str, li
         raise CheckpointMismatch(f"{where} is laid out as {there} there, and as {_layout(backend, like)} here.")
     if tuple(here.shape) != tuple(held.shape):
         raise CheckpointMismatch(f"{where} has the shape {tuple(here.shape)} there, and {tuple(held.shape)} here.")
-    if dtype_name(value.dtype) != dtype:
-        raise CheckpointMismatch(f"{where} has the dtype {dtype_name(value.dtype)} there, and {dtype} here.")
-    if not backend.owns(value) or backend.is_traced(value):
-        here = _on_host(average, where, value)
+    there, cast = dtype_name(value.dtype), dtype_name(value.dtype) != dtype
+    if cast:
+        _check_kinds(where, there, dtype)
+    if not backend.owns(value) or backend.is_traced(value) or (cast and not holds_all(dtype, there)):
+        here = _on_host(average, where, here)
+        if cast:
+            _check_values(where, here, there, dtype)
     elif here.dtype == held.dtype and backend.device_of(here) == backend.device_of(held) is not None:
         return here  # loading copies it
     try:
         return backend.beside(here, held)
     except (TypeError, ValueError, RuntimeError) as cause:  # on a device without values, say
         raise CheckpointMismatch(f"{where} cannot be brought to the arrays of the average: {cause}.") from cause
+
+
+def _object(average: "Average", where: str, value: Any, number: int) -> Any:
+    """An array of a state that is copied as it is, as one of the average's."""
+    held, backend = average._objects[number], average._backend
+    forms = [_form(array) for array in (value, held)]
+    if forms[0] != forms[1]:
+        raise CheckpointMismatch(f"{where} has the dtype and shape {forms[0]} there, and {forms[1]} here.")
+    if backend.owns(value) or not backend.owns(held):
+        return duplicate(value)
+    try:
+        return backend.beside(value, held)
+    except (MultischedError, TypeError, ValueError, RuntimeError) as cause:
+        raise CheckpointMismatch(f"{where} cannot be brought to the backend {backend.name!r}: {cause}.") from cause
+
+
+def _form(array: Any) -> tuple[str, tuple[int, ...] | None]:
+    """The dtype and the shape of an array of any kind; nested ones have none."""
+    try:
+        shape = tuple(getattr(array, "shape", ()))
+    except RuntimeError:
+        shape = None
+    return dtype_name(getattr(array, "dtype", "")), shape
+
+
+def _check_kinds(where: str, there: str, here: str) -> None:
+    """Refuse to cast to another kind: floats, complex numbers, integers with a sign, those without, bools."""
+    if there not in BITS or kind_of(there) != kind_of(here):
+        raise CheckpointMismatch(f"{where} has the dtype {there} there, and {here} here, which is of another kind.")
+
+
+def _check_values(where: str, values: np.ndarray, there: str, here: str) -> None:
+    """Refuse values that do not fit: integers out of range, and finite numbers that would become infinite."""
+    if values.dtype.kind in "iu":
+        lost = values[(values > int_max(here)) | (values < int_min(here))]
+    else:
+        with np.errstate(over="ignore"):
+            lost = values[np.isfinite(values) & ~np.isfinite(values.astype(get_backend("numpy").dtype(here)))]
+    if lost.size:
+        raise CheckpointMismatch(
+            f"{where} has the dtype {there} there, and {here} here, in which {lost.reshape(-1)[0]} does not fit."
+        )
 
 
 def _layout(backend: Any, array: Any) -> Any:

@@ -8,7 +8,6 @@ import sys
 from collections import OrderedDict
 from types import MappingProxyType
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -319,11 +318,7 @@ BAD = {
     "shape": (but("average", "w", lambda w: w.T if hasattr(w, "T") else w), r"average/w has the shape \(4, 3\)"),
     "one more axis": (but("average", "b", lambda b: b[None, ...]), r"average/b has the shape \(1, 4\)"),
     "would broadcast": (but("average", "b", lambda b: b[:1]), r"average/b has the shape \(1,\)"),
-    "dtype": (but("average", "w", of_host(lambda w: w.astype(np.float64))), "average/w has the dtype float64"),
-    "narrow": (
-        but("average", "w", of_host(lambda w: w.astype(ml_dtypes.bfloat16))),
-        "average/w has the dtype bfloat16",
-    ),
+    "dtype": (but("average", "w", of_host(lambda w: w + np.float64(1e300))), "average/w has the dtype float64"),
     "kind": (but("copied", "n", of_host(lambda n: n.astype(np.float32))), "copied/n has the dtype float32"),
     "unsigned": (but("copied", "n", of_host(lambda n: n.astype(np.uint32))), "copied/n has the dtype uint32"),
     "a number for an array": (but("copied", "n", lambda n: 3), "copied/n is no array"),
