@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import multisched as ms
+from multisched.arrays import exact_share
 from multisched.averages import Mean
-from multisched.averages.mean import exact_share
 
 SPECIAL = [0.0, -0.0, 1.0, -2.5, np.inf, -np.inf, np.nan, 1e-3, 1e4]
 FALLING = ms.piecewise_constant(0.5, {1: 0.0, 2: 1.0, 3: 0.25, 4: 0.0})

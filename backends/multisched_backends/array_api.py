@@ -13,7 +13,7 @@ import array_api_compat
 import numpy as np
 
 from multisched.arrays import BITS, averaging_dtype, dtype_name, is_number, kind_of
-from multisched.averages.mean import blended as mean_and_share
+from multisched.arrays import blended as one_operation
 from multisched.errors import DeviceError, DTypeError
 from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
 
@@ -220,9 +220,9 @@ def _moved(xp: Any, old: Any, value: Any, share: Any) -> Any:
     if not is_number(share):
         share = xp.astype(share, getattr(xp, real))
     if real == dtype or kind_of(dtype) == "complex":
-        return mean_and_share(xp, old, value, share)
+        return one_operation(xp, old, value, share)
     wide = getattr(xp, real)
-    return xp.astype(mean_and_share(xp, xp.astype(old, wide), xp.astype(value, wide), share), old.dtype)
+    return xp.astype(one_operation(xp, xp.astype(old, wide), xp.astype(value, wide), share), old.dtype)
 
 
 def gathered(xp: Any, old: Any, runs: list[list[Any]]) -> Any:

@@ -13,6 +13,7 @@ from multisched.arrays import (
     Namespace,
     Plain,
     Symbol,
+    blended,
     choose,
     dtype_name,
     freeze,
@@ -25,7 +26,7 @@ from multisched.arrays import (
     thaw,
 )
 from multisched.averages.decay import decay_of
-from multisched.averages.mean import Mean, Scalar, alike, blended, dtype_of, floating, pick, settled, unsettled
+from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, pick, settled, unsettled
 from multisched.averages.statistic import counted, real_dtype, scalar_like
 from multisched.errors import DecayError, InitShapeError, MaskError, RuleError, TimeStepError, shown
 from multisched.schedules import Schedule

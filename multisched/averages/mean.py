@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from multisched.arrays import Array, Namespace, choose, dtype_name, int_max, is_number, namespace_of
+from multisched.arrays import Array, Namespace, blended, choose, int_max, is_number, namespace_of
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
 
 Scalar = Any
@@ -108,36 +108,3 @@ def alike(number: Scalar, scalar: Scalar) -> Scalar:
     if is_number(scalar) or not is_number(number):
         return number
     return namespace_of(scalar).full_like(scalar, number)
-
-
-# --- the operation ---------------------------------------------------------------------------------------------------
-def blended(xp: Namespace, mean: Array, value: Array, share: Scalar) -> Array:
-    """`mean + share * (value - mean)`: at a share of 1 the value itself, at 0 the mean itself, infinite or not.
-
-    `share` is a number, or an array that broadcasts. The result is a new array.
-    """
-    if is_number(share):
-        if not LEAST_SHARE <= share < LARGEST_SHARE:
-            share = exact_share(share, dtype_name(mean.dtype))
-            if share in (0, 1):
-                return xp.astype(value if share else mean, mean.dtype, copy=True)
-        return mean + share * (value - mean)
-    copies, stays = share == 1, share == 0
-    none, idle = xp.zeros_like(mean), copies | stays
-    old, new = choose(xp, idle, none, mean), choose(xp, idle, none, value)  # no difference of two infinite ones
-    return choose(xp, copies, value, choose(xp, stays, mean, old + share * (new - old)))
-
-
-LEAST_SHARE, LARGEST_SHARE = 2.0**-126, 1 - 2.0**-25
-"""The shares from the first on and below the second are neither 0 nor 1 in float32, the least precise arithmetic."""
-
-
-def exact_share(share: float, dtype: str) -> float:
-    """A share as it counts in an average of a dtype: 0 or 1 if it is one of them in the precision of the arithmetic.
-
-    That is float32 at least. Infinite values would else tell whether a share was rounded before or after it was looked
-    at. Below the smallest normal number is 0, since some processors have no others.
-    """
-    if dtype in ("float64", "complex128"):
-        return share
-    return 0.0 if share < LEAST_SHARE else 1.0 if share >= LARGEST_SHARE else share

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from multisched.arrays import Array
-from multisched.averages.mean import LARGEST_SHARE, LEAST_SHARE, exact_share
+from multisched.arrays import LARGEST_SHARE, LEAST_SHARE, Array, exact_share
 from multisched.runtime.protocol import Backend, Runs
 from multisched.trees.packing import LARGEST, LARGEST_EXCHANGED, Group, grouped
 from multisched.trees.rounding import Rounding
