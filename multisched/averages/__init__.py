@@ -1,6 +1,6 @@
 """Statistics: values that depend on the values seen so far. One algorithm a file, each with its state record."""
 
-from multisched.averages.ema import Ema, EmaState, ema
+from multisched.averages.ema import Ema, EmaState, TimedEmaState, ema
 from multisched.averages.mean import Mean
 from multisched.averages.pace import Paced, PacedState, paced
 from multisched.averages.plateau import Plateau, PlateauState, plateau
@@ -24,6 +24,7 @@ __all__ = [
     "Statistic",
     "Swa",
     "SwaState",
+    "TimedEmaState",
     "ema",
     "paced",
     "plateau",

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -43,8 +43,26 @@ class EmaState(NamedTuple):
     """Updates so far, int32; kept where the decay depends on it."""
     weight: Any
     """The weight accumulated so far; kept where the average is debiased."""
-    pending: Any = ()
-    """The time since the latest value, under masks; kept where the state was made with `times=True`."""
+
+
+class TimedEmaState(NamedTuple):
+    """The state of `ema` that `init(value, times=True)` makes.
+
+    A class of its own, since flax and Orbax restore a state only into one with just the fields that it was saved with:
+    `EmaState` keeps those that it has always had.
+    """
+
+    mean: Array
+    """As in `EmaState`, and so the next three."""
+    first_step: Array
+    count: Any
+    weight: Any
+    pending: Array
+    """The time since the latest value that counted, under masks."""
+
+
+_State: TypeAlias = EmaState | TimedEmaState
+S = TypeVar("S", bound=_State)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,9 +104,7 @@ class Ema(Mean):
             weight=weight if self.debias else (),
         )
 
-    def step(
-        self, state: EmaState, value: Array, where: Array | None = None, dt: Array | None = None
-    ) -> tuple[EmaState, Array]:
+    def step(self, state: S, value: Array, where: Array | None = None, dt: Array | None = None) -> tuple[S, Array]:
         """One update: `(new state, average including value)`.
 
         `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
@@ -105,7 +121,7 @@ class Ema(Mean):
         1 if it counts, and of time 0 if it is masked. Of other states, `dt` and a mask together are a `MaskError`.
         """
         dt = None if dt is None else _checked_time(dt)
-        if isinstance(state.pending, tuple):
+        if isinstance(state, EmaState):
             if where is not None and dt is not None:
                 raise MaskError(
                     "dt and where are both given, and this state would lose the time that passes under the mask. Make "
@@ -133,7 +149,7 @@ class Ema(Mean):
             share, weight = _debiased(share, weight)
         return pick(count == 0, alike(1.0, weight), share), weight
 
-    def _advance(self, xp: Namespace, state: EmaState, value: Array, dt: Any = None) -> tuple[EmaState, Array]:
+    def _advance(self, xp: Namespace, state: _State, value: Array, dt: Any = None) -> tuple[_State, Array]:
         first = settled(state.first_step)
         share, weight = self._share_now(xp, state, dt)
         if first is True:
@@ -142,16 +158,16 @@ class Ema(Mean):
             mean = blended(xp, state.mean, value, share)
             mean = mean if first is False else choose(xp, first, self._first(xp, value), mean)
         count = () if isinstance(state.count, tuple) else counted(xp, state.count)
-        pending = () if isinstance(state.pending, tuple) else xp.zeros_like(state.pending)
-        return EmaState(mean, xp.zeros_like(state.first_step), count, weight, pending), mean
+        new = EmaState(mean, xp.zeros_like(state.first_step), count, weight)
+        return (new if isinstance(state, EmaState) else TimedEmaState(*new, xp.zeros_like(state.pending))), mean
 
-    def _timed(self, xp: Namespace, state: EmaState) -> EmaState:
-        return state._replace(pending=scalar_like(xp, state.mean, 0, real_dtype(xp, state.mean)))
+    def _timed(self, xp: Namespace, state: EmaState) -> TimedEmaState:
+        return TimedEmaState(*state, scalar_like(xp, state.mean, 0, real_dtype(xp, state.mean)))
 
-    def _counter(self, state: EmaState) -> Array:
+    def _counter(self, state: _State) -> Array:
         return state.first_step
 
-    def _share_now(self, xp: Namespace, state: EmaState, dt: Any) -> tuple[Scalar, Any]:
+    def _share_now(self, xp: Namespace, state: _State, dt: Any) -> tuple[Scalar, Any]:
         """The share of a value that is not the first, which may be an array, and the weight that this makes."""
         dtype = real_dtype(xp, state.mean)
         gain = self._gain(xp, settled(state.count), dtype, state.mean)
@@ -185,7 +201,7 @@ class Ema(Mean):
             return xp.full_like(value, self.start)
         return thaw(xp, self.start, value.dtype, like=value)  # type: ignore[arg-type]
 
-    def _read(self, xp: Namespace, state: EmaState, value: Array) -> Array:
+    def _read(self, xp: Namespace, state: _State, value: Array) -> Array:
         first = value if self.start is None else self._started(xp, value)
         return choose(xp, state.first_step, first, state.mean)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import multisched as ms
 from multisched import errors
-from multisched.averages import EmaState
+from multisched.averages import TimedEmaState
 
 RULES = [
     ms.ema(0.75),
@@ -133,9 +133,12 @@ def test_a_state_without_a_place_for_it_refuses(backend):
             rule.init(value, times=True)
 
 
-def test_states_of_before_have_no_pending_time():
-    """Four fields are a whole state, as old pickles have them."""
-    state = EmaState(np.float32(1.0), np.asarray(False), (), ())
-    again = pickle.loads(pickle.dumps(state))
-    assert again.pending == ()
-    assert ms.ema(0.5).step(again, np.float32(3.0))[1] == 2.0
+def test_other_states_have_no_place_for_it():
+    """A state has the fields that it always had, unless `times=True` asks for one more, in a class of its own."""
+    state = ms.ema(0.5).init(np.float32(0))
+    assert state._fields == ("mean", "first_step", "count", "weight")
+    timed = ms.ema(0.5).init(np.float32(0), times=True)
+    assert (type(timed), timed._fields) == (TimedEmaState, (*state._fields, "pending"))
+    again = pickle.loads(pickle.dumps(timed))
+    assert type(again) is TimedEmaState
+    assert ms.ema(0.5).step(again, np.float32(3.0), dt=2.0)[1] == 3.0
