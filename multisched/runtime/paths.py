@@ -39,6 +39,10 @@ def text_of(path: object) -> str:
         raise CheckpointError(f"A path is a str, bytes or an os.PathLike, got {shown(path)}.") from cause
     if "\0" in text:
         raise CheckpointFileError(f"{shown_path(text)} is no path: it has a null character.", errno.EINVAL, text)
+    if not text:
+        raise CheckpointNotFound("A path is empty: it should name a file.", errno.ENOENT, text)
+    if text.endswith(os.sep):
+        raise CheckpointIsFolder(f"{shown_path(text)} names a folder, and should name a file.", errno.EISDIR, text)
     return text
 
 

@@ -49,7 +49,7 @@ def refused(path, error=errors.CheckpointCorrupt):
 
 
 ENTRY = {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}
-LARGE = 1 << 21
+LARGE = 1 << 19
 
 
 def long_text(begin, middle, end, length=LARGE):

@@ -218,6 +218,19 @@ def test_what_is_no_path(path):
             use()
 
 
+@pytest.mark.parametrize("path", ["", ".", "..", "new/", "file/", "folder/", "folder/."])
+def test_paths_that_name_no_file(tmp_path, monkeypatch, path):
+    """An empty path, and those that end as paths of folders do, are refused; nothing appears in the folder or above."""
+    (tmp_path / "here" / "folder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    Path("file").write_bytes(b"old")
+    for use in (lambda: write_arrays(path, ARRAYS), lambda: read_arrays(path)):
+        with pytest.raises(errors.CheckpointFileError, match="folder|empty"):
+            use()
+    assert (sorted(os.listdir()), os.listdir("..")) == (["file", "folder"], ["here"])
+    assert Path("file").read_bytes() == b"old"
+
+
 def test_a_relative_path_when_the_folder_changes(tmp_path, monkeypatch):
     """A relative path is of the folder in which the save began, even where the program goes elsewhere meanwhile."""
     (tmp_path / "here").mkdir()
