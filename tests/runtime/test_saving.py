@@ -225,7 +225,7 @@ def test_paths_that_name_no_file(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path / "here")
     Path("file").write_bytes(b"old")
     for use in (lambda: write_arrays(path, ARRAYS), lambda: read_arrays(path)):
-        with pytest.raises(errors.CheckpointFileError, match="folder|empty"):
+        with pytest.raises(errors.CheckpointFileError, match=r"folder|empty"):
             use()
     assert (sorted(os.listdir()), os.listdir("..")) == (["file", "folder"], ["here"])
     assert Path("file").read_bytes() == b"old"
