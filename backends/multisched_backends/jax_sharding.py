@@ -30,7 +30,7 @@ def place(array: Any) -> Hashable:
 
 def part_of(array: Any) -> Part | None:
     """What is known of an array over several processes; a copy that each of them holds is whole."""
-    if array.is_fully_addressable or array.is_fully_replicated:
+    if getattr(array, "is_fully_addressable", True) or array.is_fully_replicated:
         return None
     return Part("an array over several processes", "Save avg.state_dict() with Orbax, on all of them.")
 

@@ -141,7 +141,7 @@ def part_of(tensor: Any) -> Part | None:
     if type(tensor) is torch.Tensor:
         return None
     if is_distributed(tensor):
-        return Part("a DTensor, of which each process holds a part", _BY_ITS_STATE)
+        return Part("a DTensor, which lies on several processes", _BY_ITS_STATE)
     if hasattr(tensor, "ds_id") and tensor.numel() == 0 and getattr(tensor, "ds_numel", 1) > 0:  # full while gathered
         return Part("a parameter that DeepSpeed divides among processes (ZeRO-3)", _BY_GATHERING, held=False)
     if getattr(tensor, "_fsdp_flattened", False) and _is_shard(tensor):

@@ -82,7 +82,7 @@ class Part(NamedTuple):
     """What is known of an array of which this process holds a part."""
 
     kind: str
-    """What it is, in words, after "is": "a DTensor, of which each process holds a part"."""
+    """What it is, in words, after "is": "a DTensor, which lies on several processes"."""
     way: str
     """A sentence that says how to save an average of such arrays."""
     owner: str = ""

@@ -96,8 +96,8 @@ def load(path: PathLike, average: Average) -> None:
         state = _state_in(stored, where)
         with average._lock:
             average._ready("load it")
-            if average._part is not None and average._part.part.owner:
-                refuse_parts(average._part, f"{where}it has no part of a leaf")
+            if average._mean.distributed or average._latest.distributed or (average._part and average._part.part.owner):
+                refuse_parts(average._part, f"{where}one file is not divided among processes")
             load_state(average, state, where)
 
 

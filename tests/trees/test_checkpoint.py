@@ -478,6 +478,39 @@ def test_threads_that_save_at_once_leave_one_whole_file(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_saving_while_another_thread_updates(backend, tmp_path):
+    """Each file has all leaves, the count and what is copied of one moment, whatever a thread does meanwhile."""
+    sizes = {"large": 30_000, "small": 3, "other": 5}
+
+    def now(step):
+        leaves = {name: here(backend, np.full(size, step, np.float32)) for name, size in sizes.items()}
+        return {**leaves, "n": here(backend, np.asarray(step, np.int32))}
+
+    average, stop, failures = ms.Average(now(0), ms.ema(0.0), backend=backend), threading.Event(), []
+
+    def run():
+        step = 0
+        try:
+            while not stop.is_set():
+                step += 1
+                average.update(now(step))
+        except BaseException as error:
+            failures.append(error)
+
+    thread, read = threading.Thread(target=run), ms.Average(now(0), ms.ema(0.0), backend=backend)
+    thread.start()
+    try:
+        for _ in range(15):
+            ms.save(tmp_path / "file", average)
+            ms.load(tmp_path / "file", read)
+            found = {name: np.unique(read._backend.to_numpy(leaf)).tolist() for name, leaf in read.value.items()}
+            assert found == {name: [read.count] for name in found}
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+
+
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_saving_holds_one_leaf_at_a_time(path, name):
     """Besides the average, a save has no more than one leaf in memory, and a load no more than the file."""

@@ -125,6 +125,10 @@ def check_fsdp2_is_not_saved(folder):
         errors.CheckpointError, lambda: ms.save(folder / "fsdp2", average), "DTensor", "torch.distributed.checkpoint"
     )
     assert not (folder / "fsdp2").exists()
+    whole = ms.Average(torch.nn.Linear(3, 1), ms.ema(0.5))
+    ms.save(folder / f"linear{RANK}", whole)
+    raised(errors.CheckpointError, lambda: ms.load(folder / f"linear{RANK}", average), "DTensor")
+    assert average.count == 0
 
 
 def check_parameters_that_deepspeed_has_emptied(folder):
