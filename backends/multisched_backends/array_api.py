@@ -110,6 +110,9 @@ class ArrayApiBackend:
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array = new
 
+    def unreadable(self, array: Any) -> str | None:
+        return None
+
     # --- averages of whole models
     def container(self, node: Any) -> Container | None:
         return None

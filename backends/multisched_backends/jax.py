@@ -1,4 +1,4 @@
-"""JAX: functions are jitted, and state is exchanged for the result of a call that was donated the old one."""
+"""JAX: functions are jitted, and state is exchanged for what they return."""
 
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -18,7 +18,7 @@ _PLAIN = (list, tuple, dict, type(None))
 
 
 class JaxBackend(ArrayApiBackend):
-    """Arrays are immutable: a variable's array is only ever held by its cell, since a call consumes it."""
+    """Arrays are immutable, so a call exchanges those of its variables for new ones."""
 
     def __init__(self) -> None:
         super().__init__(xp, "jax")
@@ -58,6 +58,10 @@ class JaxBackend(ArrayApiBackend):
 
     def owns(self, value: object) -> bool:
         return isinstance(value, jax.Array)
+
+    def unreadable(self, array: Any) -> str | None:
+        deleted = not self.is_traced(array) and array.is_deleted()
+        return "it has been deleted, as by a jitted function to which it was donated" if deleted else None
 
     def is_traced(self, value: object) -> bool:
         return isinstance(value, jax.core.Tracer)

@@ -1,6 +1,8 @@
 """NumPy: state is written in place, and programs run as they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import setitem
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -10,6 +12,8 @@ from multisched.errors import DTypeError
 from multisched.runtime.protocol import Cell, Parts, Step
 from multisched_backends import numpy_blend
 from multisched_backends.array_api import ArrayApiBackend
+
+_WHOLE = repeat(...)
 
 
 class NumpyBackend(ArrayApiBackend):
@@ -53,6 +57,9 @@ class NumpyBackend(ArrayApiBackend):
 
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array[...] = new
+
+    def overwriting(self, arrays: Sequence[Any], new: Sequence[Any]) -> Iterable[object]:
+        return map(setitem, arrays, _WHOLE, new)
 
     def addresses(self, leaves: list[Any]) -> Any:
         return self.signature(leaves)  # an array stays where it is

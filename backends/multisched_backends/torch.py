@@ -1,19 +1,21 @@
 """torch: state is written in place, outside autograd; programs run eagerly, so that gradients reach the outputs."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import array_api_compat.torch as xp
 import numpy as np
 import torch
 
-from multisched.errors import DeviceError
+from multisched.errors import DeviceError, DTypeError
 from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
 from multisched_backends import torch_blend, torch_trees
 from multisched_backends.array_api import ArrayApiBackend
 
 # torch's own function where it agrees with the standard once dtypes agree, as they do in a program: it costs a third.
 _NATIVE = ("where", "abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "negative", "square", "isnan", "logical_not")
+
+_overwrite = torch.Tensor.copy_
 
 
 class TorchBackend(ArrayApiBackend):
@@ -94,6 +96,16 @@ class TorchBackend(ArrayApiBackend):
     def overwrite(self, cell: Cell, new: Any) -> None:
         cell.array.copy_(new.detach() if new.requires_grad else new)
 
+    def overwriting(self, arrays: Sequence[Any], new: Sequence[Any]) -> Iterable[object]:
+        return map(_overwrite, arrays, [_dense(value) for value in new])
+
+    def unreadable(self, array: Any) -> str | None:
+        if array.is_meta:
+            return "it is on the device 'meta', where tensors have no memory"
+        if array.layout is torch.strided and array.numel() and not array.untyped_storage().nbytes():
+            return "its storage has been freed (resized to 0)"
+        return None
+
     # --- averages of whole models
     def container(self, node: Any) -> Container | None:
         return torch_trees.ModuleLeaves(node) if isinstance(node, torch.nn.Module) else None
@@ -147,6 +159,13 @@ class TorchBackend(ArrayApiBackend):
     def write(self, target: Any, value: Any) -> None:
         with torch.no_grad():
             target.copy_(value)
+
+
+def _dense(new: torch.Tensor) -> torch.Tensor:
+    """A new value as it can be written for certain; a sparse or empty one comes of such an input."""
+    if new.is_meta or new.layout is not torch.strided:
+        raise DTypeError(f"The new value of a variable must be a dense tensor with values, got {new!r}.")
+    return new.detach() if new.requires_grad else new
 
 
 def _from_host(value: Any) -> torch.Tensor:

@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 
 from multisched.errors import CheckpointMismatch, DuplicatePath, listed
 from multisched.frontend.updates import get_variables
-from multisched.frontend.variables import Variable, holding
+from multisched.frontend.variables import Variable, assign, values_of
 from multisched.graph.scope import current_graph
 from multisched.runtime.files import Later, PathLike, opened, write_arrays
 from multisched.runtime.paths import shown_path, text_of
@@ -17,8 +17,7 @@ def save_variables(path: PathLike, name: str = "*", scope: str = "*") -> None:
     where the system refuses, as `multisched.save` does.
     """
     variables = _by_path(name, scope)
-    with holding(variables.values()):
-        values = {p: v.value for p, v in variables.items()}
+    values = values_of(variables)
     write_arrays(path, {p: v.backend.to_numpy(values[p]) for p, v in variables.items()})
 
 
@@ -39,10 +38,8 @@ def load_variables(path: PathLike, name: str = "*", scope: str = "*") -> None:
         entries = {p: stored.later(p) for p in variables}
         for p, variable in variables.items():
             _check_entry(where, p, variable, entries[p])
-        new = [(v, v._accepted(entries[p].read(), f"The entry {p}")) for p, v in variables.items()]
-    with holding(variables.values()):
-        for variable, array in new:
-            variable.update(array)
+        new = {v: v._accepted(entries[p].read(), f"The entry {p}") for p, v in variables.items()}
+    assign(new)
 
 
 def _by_path(name: str, scope: str) -> dict[str, Variable]:

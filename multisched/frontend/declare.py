@@ -14,7 +14,7 @@ from multisched.frontend.variables import Variable, dtype_argument
 from multisched.graph.program import if_given, ordered
 from multisched.graph.scope import Scope, current_names
 from multisched.graph.tensor import Constant, Op, Tensor
-from multisched.runtime.protocol import StateLock
+from multisched.runtime.locks import StateLock
 from multisched.runtime.registry import get_backend
 from multisched.schedules import Schedule, piecewise_constant
 

@@ -1,7 +1,8 @@
 """Functions: some outputs and some updates of a graph, compiled for one backend."""
 
 from collections.abc import Mapping
-from typing import Any
+from traceback import clear_frames
+from typing import Any, NoReturn
 
 from multisched.arrays import Array
 from multisched.errors import (
@@ -12,6 +13,7 @@ from multisched.errors import (
     MissingInput,
     NotATensor,
     StateError,
+    TensorConversionError,
     UpdateShapeError,
     UpdateTypeError,
     shown,
@@ -20,10 +22,11 @@ from multisched.errors import MultischedError as Error
 from multisched.frontend.call import write_call
 from multisched.frontend.structure import flatten
 from multisched.frontend.updates import checked_updates
-from multisched.frontend.variables import Variable, holding
+from multisched.frontend.variables import Variable, assign, values_of
 from multisched.graph.program import Program
 from multisched.graph.tensor import Placeholder, Tensor, common_backend
 from multisched.runtime.convert import checked
+from multisched.runtime.locks import refuse
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
 
@@ -41,19 +44,21 @@ class Function:
         changes = checked_updates({} if updates is None else updates)
         found: Any = common_backend(*self.inputs, *tensors, *changes)
         self.backend: Backend = get_backend() if found is None else found
-        self._program = Program(self.inputs, tensors, changes)
-        self.updated: tuple[Variable, ...] = self._program.updated
-        self.read: tuple[Variable, ...] = self._program.read  # type: ignore[assignment]
+        program = Program(self.inputs, tensors, changes)
+        self.updated: tuple[Variable, ...] = tuple(v.stand_in() for v in program.updated)
+        self.read: tuple[Variable, ...] = tuple(v.stand_in() for v in program.read)  # type: ignore[attr-defined]
+        self._outputs = len(tensors)
         cells = [v.cell for v in (*self.updated, *self.read)]
         self._device = self.backend.device_of(cells[0].array) if cells else None
-        self._pure = self._program.bind(
+        self._pure = program.bind(
             self.backend.operation,
             self.backend.dtype,
             lambda value, dtype: self.backend.asarray(value, dtype, self._device),
             self.backend.scalars_decay,
             self.backend.in_place,
         )
-        self._call = write_call(self, self.backend.compile(self._pure, len(self.updated), jit), len(tensors))
+        # Nothing may be consumed: after an error the state of before the call must still be there.
+        self._call = write_call(self, self.backend.compile(self._pure, 0, jit), len(tensors))
 
     @property
     def source(self) -> str:
@@ -63,6 +68,12 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<function of ({', '.join(p.path for p in self.inputs)}) on backend {self.backend.name!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TensorConversionError(
+            f"{self!r} is compiled in this process and cannot be pickled or copied. Build it again from the same "
+            "declarations, and hand over its state:  state = f.state  there,  f.state = state  here."
+        )
 
     def __call__(self, *arrays: Any, device_get: bool = False) -> Any:
         """Compute the outputs from the state before the call, then apply all updates together.
@@ -97,6 +108,17 @@ class Function:
         )
         return self.backend.as_input(value, tensor.dtype, None if traced else self._device)
 
+    def explain(self, error: Exception, arrays: tuple[Any, ...]) -> None:
+        """Where a program failed since an input holds no values, as a deleted array of JAX does, say so."""
+        for placeholder, value in zip(self.inputs, arrays, strict=True):
+            try:
+                self.converted(placeholder, value)
+            except InputTypeError as reason:
+                raise reason from error
+
+    def refuse(self) -> NoReturn:
+        refuse(repr(self))
+
     def complain_of_count(self, arrays: tuple[Any, ...]) -> None:
         given, expected = len(arrays), len(self.inputs)
         if given < expected:
@@ -124,16 +146,12 @@ class Function:
     def state(self) -> State:
         """The values of the variables now, copied, by path; assign a state of the same form to bring it back."""
         paths = self._paths
-        with holding(paths.values()):
-            return {path: variable.value for path, variable in paths.items()}
+        return values_of(paths)
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         paths = self._matched(state)
-        new = [(v, v._accepted(state[path], f"The state of {v}")) for path, v in paths.items()]
-        with holding(paths.values()):
-            for variable, array in new:
-                variable.update(array)
+        assign({v: v._accepted(state[path], f"The state of {v}") for path, v in paths.items()})
 
     def pure(self, state: Mapping[str, Any], *arrays: Any) -> tuple[Any, State]:
         """The function without its memory: `(outputs, new state)`, from `state` of the form of `f.state`.
@@ -150,7 +168,7 @@ class Function:
             for path, v in paths.items()
         }
         results = self._pure(*(before[v.path] for v in (*self.updated, *self.read)), *inputs)
-        outputs = results[: len(self._program.outputs)]
+        outputs = results[: self._outputs]
         after = before | {v.path: new for v, new in zip(self.updated, results[len(outputs) :], strict=True)}
         # In place, the program leaves it to the write to part the new values from the rest.
         apart = set() if backend.in_place else {v.path for v in self.updated}
@@ -168,11 +186,13 @@ class Function:
 
 
 def _checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:
+    seen: set[int] = set()
     for i, placeholder in enumerate(inputs):
         if not isinstance(placeholder, Placeholder):
             raise NotATensor(f"Input {i} of a function must be a placeholder, got {shown(placeholder)}.")
-        if any(placeholder is other for other in inputs[:i]):
+        if id(placeholder) in seen:
             raise ExtraInput(f"Input {i} of the function is there twice: {placeholder}.")
+        seen.add(id(placeholder))
     return inputs
 
 
@@ -189,8 +209,13 @@ def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit
         `{variable: tensor}`, from `get_updates()` or your own, applied together after the outputs are computed. Updates
         that are not passed are not applied: without any, no call changes anything.
     jit:
-        Whether a backend that compiles does so. JAX jits the function and donates the state; on NumPy and torch the
+        Whether a backend that compiles does so. JAX jits the function; on NumPy and torch the
         program runs as it is and state is written in place.
+
+    A function holds the values of its variables, but neither the tensors nor the updates: these stay listed only while
+    somebody else holds them. A call that fails or is interrupted leaves all variables as they were, or as they are
+    after the call. A second call in the middle of one, by the same thread, raises `ReentrantError` if one of the two
+    writes a variable of both; another thread waits.
 
     Raises
     ------
@@ -203,4 +228,10 @@ def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit
     >>> float(f(1.0)), float(f(2.0)), float(total.value)
     (1.0, 3.0, 3.0)
     """
-    return Function(inputs, outputs, updates, jit)
+    try:
+        return Function(inputs, outputs, updates, jit)
+    except BaseException as error:
+        # The traceback, which a notebook keeps, would go on holding what a cell declared that failed.
+        clear_frames(error.__traceback__)
+        del inputs, outputs, updates
+        raise

@@ -1,12 +1,14 @@
-"""Nested outputs: tensors in tuples, lists and dicts, taken apart and put together again."""
+"""Nested outputs: tensors in tuples, lists and dicts, taken apart and put together again, however deeply they nest."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from multisched.errors import NotATensor, shown
 from multisched.graph.tensor import Tensor
 
 Rebuild = Callable[[Sequence[Any]], Any]
+Make = Callable[[list[Any]], Any]
 
 
 def flatten(outputs: Any) -> tuple[list[Tensor], Rebuild]:
@@ -15,35 +17,70 @@ def flatten(outputs: Any) -> tuple[list[Tensor], Rebuild]:
         return [], lambda values: None
     if isinstance(outputs, Tensor):
         return [outputs], lambda values: values[0]
+    tensors, steps = _steps(outputs)
+    if len(steps) == len(tensors) + 1:  # a flat container
+        make = steps[-1][0]
+        assert make is not None
+        return tensors, lambda values: make(list(values))
+    return tensors, partial(_rebuilt, steps)
+
+
+def _steps(outputs: Any) -> tuple[list[Tensor], list[tuple[Make | None, int]]]:
+    """The tensors, and how to build the structure: `(make, n)` makes one part of the last n, `(None, 0)` is a value."""
     tensors: list[Tensor] = []
-    template = _take(outputs, tensors, "outputs")
-    return tensors, lambda values: _put(template, values)
+    steps: list[tuple[Make | None, int]] = []
+    open_parts: dict[int, Any] = {}
+    stack: list[tuple[Any, str, bool]] = [(outputs, "outputs", False)]
+    while stack:
+        part, where, done = stack.pop()
+        if done:
+            del open_parts[id(part)]
+            steps.append((_maker(part), len(part)))
+        elif part is None:
+            steps.append((_none, 0))
+        elif isinstance(part, Tensor):
+            tensors.append(part)
+            steps.append((None, 0))
+        elif isinstance(part, dict | tuple | list):
+            if id(part) in open_parts:
+                raise NotATensor(f"{_cut(where)} is a {type(part).__name__} that contains itself.")
+            open_parts[id(part)] = part
+            stack.append((part, where, True))
+            items = part.items() if isinstance(part, dict) else enumerate(part)
+            stack += [(value, f"{_cut(where)}[{key!r}]", False) for key, value in items][::-1]
+        else:
+            raise NotATensor(
+                f"{_cut(where)} must be a declared tensor, or a tuple, list or dict of them, got {shown(part)}."
+            )
+    return tensors, steps
 
 
-class _Index(int):
-    """Where in the flat list a value stands."""
+def _cut(where: str) -> str:
+    """A path for a message, without the middle of a long one."""
+    return where if len(where) < 100 else f"{where[:40]}...{where[-40:]}"
 
 
-def _take(part: Any, tensors: list[Tensor], where: str) -> Any:
-    if part is None:
-        return None
-    if isinstance(part, Tensor):
-        tensors.append(part)
-        return _Index(len(tensors) - 1)
-    if isinstance(part, dict):
-        return {key: _take(value, tensors, f"{where}[{key!r}]") for key, value in part.items()}
-    if isinstance(part, tuple | list):
-        parts = [_take(value, tensors, f"{where}[{i}]") for i, value in enumerate(part)]
-        return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
-    raise NotATensor(f"{where} must be a declared tensor, or a tuple, list or dict of them, got {shown(part)}.")
+def _none(parts: list[Any]) -> None:
+    return None
 
 
-def _put(part: Any, values: Sequence[Any]) -> Any:
-    if isinstance(part, _Index):
-        return values[part]
-    if isinstance(part, dict):
-        return {key: _put(value, values) for key, value in part.items()}
-    if isinstance(part, tuple | list):
-        parts = [_put(value, values) for value in part]
-        return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
-    return part
+def _maker(container: Any) -> Make:
+    if isinstance(container, dict):
+        keys = list(container)
+        return lambda parts: dict(zip(keys, parts, strict=True))
+    kind = type(container)
+    return (lambda parts: kind(*parts)) if hasattr(container, "_fields") else kind
+
+
+def _rebuilt(steps: list[tuple[Make | None, int]], values: Sequence[Any]) -> Any:
+    built: list[Any] = []
+    rest = iter(values)
+    for make, count in steps:
+        if make is None:
+            built.append(next(rest))
+        else:
+            first = len(built) - count
+            parts = built[first:]
+            del built[first:]
+            built.append(make(parts))
+    return built[0]

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from multisched.arrays import is_number, is_symbolic
 from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError, shown
-from multisched.frontend.variables import Variable, holding
+from multisched.frontend.variables import Variable, assign
 from multisched.graph.infer import promote_number
 from multisched.graph.namespace import recording_namespace
 from multisched.graph.scope import current_graph
 from multisched.graph.tensor import Op, Placeholder, Tensor
+from multisched.runtime.commit import commit
 
 
 def get_updates(
@@ -20,6 +22,11 @@ def get_updates(
 
     `name` and `scope` are globs over those of the variable; `variables` takes these alone, in their order, of any
     graph. Nothing is applied before a function is built with them.
+
+    An update is listed as long as somebody holds its variable, what was declared with it, or a tensor made of either.
+    Functions that were built with it do not count: where the cell of a notebook is run again, its names are bound to
+    new variables, and the updates of those from its last run are gone, though the function of the last run is there.
+    What a notebook keeps in its history (`Out`, `_`) is held; `ms.current_graph().reset()` forgets it, too.
 
     >>> import multisched as ms
     >>> ms.current_graph().reset()
@@ -40,8 +47,7 @@ def add_updates(updates: Mapping[Variable, Any]) -> None:
 
     Raises `NotAVariable`, `UpdateShapeError`, `UpdateTypeError` or `BackendMismatch`; then none of them is recorded.
     """
-    for variable, tensor in checked_updates(updates).items():
-        variable.recorded = tensor
+    commit([partial(setattr, v, "recorded", tensor) for v, tensor in checked_updates(updates).items()])
 
 
 def get_variables(name: str = "*", scope: str = "*", *, trainable: bool | None = None) -> list[Variable]:
@@ -63,9 +69,7 @@ def get_ops(name: str = "*", scope: str = "*") -> list[Op]:
 def reset_variables(name: str = "*", scope: str = "*") -> None:
     """Set the variables that match two globs back to their first values."""
     variables = get_variables(name, scope)
-    with holding(variables):
-        for variable in variables:
-            variable.reset()
+    assign({v: v._initial() for v in variables})
 
 
 def checked_variable(variable: Any) -> Variable:

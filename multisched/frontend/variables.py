@@ -1,18 +1,20 @@
 """Variables: declared tensors that hold a value between calls."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from multisched.arrays import BITS, Array, dtype_name, is_number, is_symbolic, namespace_of
-from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError
+from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError, listed
 from multisched.graph.scope import checked_name
 from multisched.graph.tensor import Constant, Tensor
 from multisched.graph.tensor import Placeholder as _Placeholder
+from multisched.runtime.commit import exhaust, writes_to
 from multisched.runtime.convert import Initial, checked, implied_dtype
-from multisched.runtime.protocol import Backend, Cell, StateLock
+from multisched.runtime.locks import StateLock, holding, in_order, refuse_within
+from multisched.runtime.protocol import Backend, Cell
 from multisched.runtime.registry import get_backend
 
 
@@ -48,7 +50,7 @@ class Variable(Tensor):
     array([1., 2.], dtype=float32)
     """
 
-    __slots__ = ("_initial", "cell", "recorded", "trainable")
+    __slots__ = ("_initial", "_serial", "_stand_in", "cell", "recorded", "trainable")
     kind = "Variable"
     backend: Backend
 
@@ -93,7 +95,30 @@ class Variable(Tensor):
         self._initial: Initial = lambda: backend.asarray(kept, dtype, where)
         self.trainable = trainable
         self.recorded: Tensor | None = None
+        self._stand_in: Variable | None = None
         super().__init__(tuple(value.shape), dtype, backend, name)
+
+    def _register(self, name: str) -> int:
+        self._serial = super()._register(name)
+        return self._serial
+
+    def stand_in(self) -> "Variable":
+        """The same variable, without a recorded update, for functions to hold.
+
+        A function needs the value, but must not keep an update alive that nobody else holds: the cell of a notebook
+        that is run again declares a variable anew, while the function of the last run is still there. When nobody
+        holds this object any more, the graph lists the one that stands in for it.
+        """
+        if self._stand_in is None:
+            other = Variable.__new__(Variable)
+            for slot in ("shape", "dtype", "backend", "graph", "scope", "name"):
+                setattr(other, slot, getattr(self, slot))
+            for slot in ("_initial", "_serial", "cell", "trainable"):
+                setattr(other, slot, getattr(self, slot))
+            other.recorded, other._stand_in = None, other
+            self.graph.let_stand_in(self._serial, self, other)
+            self._stand_in = other
+        return self._stand_in
 
     @classmethod
     def _of_rule(cls, start: Constant, name: str, device: Any, lock: StateLock) -> "Variable":
@@ -123,15 +148,11 @@ class Variable(Tensor):
 
         Raises `UpdateShapeError` or `UpdateTypeError`, with the variable as it was.
         """
-        array = self._accepted(value, f"The new value of {self}")
-        with self.cell.lock.lock:
-            self.backend.overwrite(self.cell, array)
+        assign({self: self._accepted(value, f"The new value of {self}")})
 
     def reset(self) -> None:
         """Set the value back to the first one."""
-        array = self._initial()
-        with self.cell.lock.lock:
-            self.backend.overwrite(self.cell, array)
+        assign({self: self._initial()})
 
     def _accepted(self, value: Any, what: str) -> Array:
         """`value` as a new array that can overwrite the variable."""
@@ -187,13 +208,25 @@ def dtype_argument(dtype: Any) -> str:
     return name
 
 
-@contextmanager
-def holding(variables: Iterable[Variable]) -> Iterator[None]:
-    """Nobody else reads or writes these variables meanwhile, so that they are of one moment together."""
-    with ExitStack() as stack:
-        for lock in sorted({v.cell.lock for v in variables}, key=lambda lock: lock.serial):
-            stack.enter_context(lock.lock)
-        yield
+def assign(new: Mapping[Variable, Array]) -> None:
+    """Make arrays, which must fit, the values of variables: all of them or, if there is an error, none."""
+    locks = in_order(v.cell.lock for v in new)
+    refuse_within(locks, f"To set {listed(v.path for v in new)}")
+    by_backend: dict[Backend, list[Variable]] = {}
+    for variable in new:
+        by_backend.setdefault(variable.backend, []).append(variable)
+
+    def write() -> None:
+        each = [writes_to(b, [v.cell for v in group], [new[v] for v in group]) for b, group in by_backend.items()]
+        exhaust(chain(*each))
+
+    holding(locks, write)
+
+
+def values_of(variables: Mapping[str, Variable]) -> dict[str, Array]:
+    """Copies of the values of variables, all of one moment."""
+    locks = in_order(v.cell.lock for v in variables.values())
+    return holding(locks, lambda: {key: v.backend.copy(v.cell.array) for key, v in variables.items()})
 
 
 def _backend_for(init: Any, backend: Any) -> Backend:

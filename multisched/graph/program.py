@@ -7,11 +7,11 @@ graph at each call, and it can be read: see `Program.source`.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from multisched.errors import MissingInput
+from multisched.errors import MissingInput, listed
 from multisched.graph.infer import FRESH
 from multisched.graph.tensor import Constant, Op, Placeholder, Tensor
 
@@ -37,13 +37,17 @@ def if_given(tensor: Tensor, otherwise: Tensor) -> Op:
     return Op("if_given", (tensor, otherwise), {}, tensor.shape, tensor.dtype, tensor.backend)
 
 
-def ordered(roots: Iterable[Tensor], inputs: frozenset[Tensor] | None = None) -> list[Tensor]:
-    """All tensors that `roots` need, each after those that it needs itself."""
+Choices = Mapping[Tensor, Tensor]
+"""For each `if_given`, the one of its two tensors that counts."""
+
+
+def ordered(roots: Iterable[Tensor], choices: Choices | None = None) -> list[Tensor]:
+    """All tensors that `roots` need, each after those that it needs itself; of an `if_given` both, without choices."""
     done: dict[Tensor, None] = {}
     stack = list(roots)[::-1]
     while stack:
         tensor = stack[-1]
-        waiting = [] if tensor in done else [t for t in _needs(tensor, inputs) if t not in done]
+        waiting = [] if tensor in done else [t for t in _needs(tensor, choices) if t not in done]
         if waiting:
             stack += waiting[::-1]
         else:
@@ -51,15 +55,22 @@ def ordered(roots: Iterable[Tensor], inputs: frozenset[Tensor] | None = None) ->
     return list(done)
 
 
-def _needs(tensor: Tensor, inputs: frozenset[Tensor] | None) -> list[Tensor]:
-    if isinstance(tensor, Op) and tensor.fn == "if_given" and inputs is not None:
-        return [_chosen(tensor, inputs)]
+def _needs(tensor: Tensor, choices: Choices | None) -> list[Tensor]:
+    if choices is not None and tensor in choices:
+        return [choices[tensor]]
     return [t for t in tensor.args if isinstance(t, Tensor)] if isinstance(tensor, Op) else []
 
 
-def _chosen(tensor: Op, inputs: frozenset[Tensor]) -> Tensor:
-    wanted = [t for t in ordered([tensor.args[0]], inputs) if isinstance(t, Placeholder)]
-    return tensor.args[0] if inputs.issuperset(wanted) else tensor.args[1]  # type: ignore[no-any-return]
+def _chosen(roots: Iterable[Tensor], inputs: frozenset[Tensor]) -> Choices:
+    """What counts in a function of `inputs`: the first tensor of an `if_given` if all of its placeholders are there."""
+    choices: dict[Tensor, Tensor] = {}
+    given: dict[Tensor, bool] = {}
+    for tensor in ordered(roots):
+        if isinstance(tensor, Op) and tensor.fn == "if_given":
+            choices[tensor] = tensor.args[0] if given[tensor.args[0]] else tensor.args[1]
+        needs = _needs(tensor, choices)
+        given[tensor] = tensor in inputs if isinstance(tensor, Placeholder) else all(given[t] for t in needs)
+    return choices
 
 
 class Program:
@@ -68,17 +79,29 @@ class Program:
     def __init__(self, inputs: Sequence[Placeholder], outputs: Sequence[Tensor], updates: Mapping[Any, Tensor]):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.updated, self.new = tuple(updates), tuple(updates.values())
-        self._given = frozenset(inputs)
-        self.tensors = ordered([*self.outputs, *self.new], self._given)
+        given = frozenset(inputs)
+        self.choices = _chosen([*self.outputs, *self.new], given)
+        self.tensors = ordered([*self.outputs, *self.new], self.choices)
         for tensor in self.tensors:
-            if isinstance(tensor, Placeholder) and tensor not in self._given:
-                raise MissingInput(
-                    f"The outputs or updates need {tensor}, which is not among the inputs of the function: "
-                    f"({', '.join(p.path for p in inputs)})."
-                )
+            if isinstance(tensor, Placeholder) and tensor not in given:
+                self._complain_of(tensor)
         self.read = tuple(
             t for t in self.tensors if not isinstance(t, Op | Constant | Placeholder) and t not in updates
         )
+
+    def _complain_of(self, missing: Placeholder) -> NoReturn:
+        """Say who needs a placeholder that is not there, and how to do without."""
+        inputs = listed(p.path for p in self.inputs)
+        text = f"The outputs or updates need {missing}, which is not among the inputs of the function: ({inputs})."
+        for variable, new in zip(self.updated, self.new, strict=True):
+            if missing in set(ordered([new], self.choices)):
+                text += (
+                    f"\nIt is needed to update {variable}. get_updates() gives the updates of all variables that are "
+                    "held somewhere, which may be in the history of a notebook. For those of one average take\n"
+                    "    updates=ms.get_updates(variables=average.variables)"
+                )
+                break
+        raise MissingInput(text)
 
     def bind(
         self,
@@ -112,7 +135,8 @@ class _Writer:
         self.scalars_decay, self.in_place = scalars_decay, in_place
         self.bound: dict[str, Any] = {}
         self.names: dict[Tensor, str] = {}
-        self.sources: dict[Tensor, Tensor] = {}  # identities resolved
+        self.sources: dict[Tensor, Tensor] = {}
+        """What stands behind names for the same thing."""
         self.returned: set[Tensor] = set()
 
     def write(self) -> str:
@@ -120,9 +144,12 @@ class _Writer:
         for group, tensors in (("updated", program.updated), ("read", program.read), ("input", program.inputs)):
             self.names |= {tensor: f"{group}_{i}" for i, tensor in enumerate(tensors)}
         lines = [f"def program({', '.join(self.names.values())}):"]
-        operations = [t for t in program.tensors if isinstance(t, Op)]
-        operations = [op for op in operations if self._source(op) is op]
-        uses = {op: [self._source(t) for t in _needs(op, program._given)] for op in operations}
+        for tensor in program.tensors:
+            if isinstance(tensor, Op) and tensor.fn in ("identity", "if_given"):
+                (other,) = _needs(tensor, program.choices)
+                self.sources[tensor] = self._source(other)
+        operations = [t for t in program.tensors if isinstance(t, Op) and t not in self.sources]
+        uses = {op: [self._source(t) for t in _needs(op, program.choices)] for op in operations}
         last_use = {tensor: op for op, tensors in uses.items() for tensor in tensors}
         kept = {self._source(t) for t in (*program.outputs, *program.new)}
         for op in operations:
@@ -138,9 +165,7 @@ class _Writer:
 
     def _source(self, tensor: Tensor) -> Tensor:
         """The tensor whose value this one is, behind names for the same thing."""
-        while isinstance(tensor, Op) and tensor.fn in ("identity", "if_given"):
-            (tensor,) = _needs(tensor, self.program._given)
-        return tensor
+        return self.sources.get(tensor, tensor)
 
     def _expression(self, op: Op) -> str:
         args = self._arguments(op)

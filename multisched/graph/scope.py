@@ -5,13 +5,15 @@ disturb its neighbours. A graph names and lists what was declared, weakly: it ke
 """
 
 import itertools
+import os
 import threading
 import weakref
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
-from multisched.errors import InvalidName
+from multisched.errors import InvalidName, TensorConversionError
+from multisched.graph.held import unheld
 
 if TYPE_CHECKING:
     from multisched.graph.tensor import Tensor
@@ -65,6 +67,9 @@ class Names:
 
 
 _lock = threading.RLock()
+"""Held for moments only, so that a process can be forked between two of them."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class Graph:
@@ -81,32 +86,64 @@ class Graph:
 
     def reset(self) -> None:
         """Forget every declaration and every name. Tensors that somebody holds go on working."""
+        listing: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+        standing_in: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         with _lock:
-            self.root = Names("/")
-            self._serial = itertools.count()
-            self._tensors: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+            self.root, self._serial, self._tensors, self._standing_in = (
+                *(Names("/"), itertools.count()),
+                *(listing, standing_in),
+            )
 
-    def add(self, tensor: "Tensor") -> None:
-        """List a tensor, after those listed before."""
+    def add(self, tensor: "Tensor") -> int:
+        """List a tensor, after those listed before; its place among them is what is returned."""
         with _lock:
-            self._tensors[next(self._serial)] = tensor
+            serial = next(self._serial)
+            self._tensors[serial] = tensor
+        return serial
+
+    def let_stand_in(self, serial: int, tensor: "Tensor", other: "Tensor") -> None:
+        """List `other` at the place of `tensor`, if that is listed there, when nobody holds `tensor` any more."""
+        with _lock:
+            if self._tensors.get(serial) is tensor:
+                self._standing_in[serial] = other
 
     def find(self, kind: type[T], name: str = "*", scope: str = "*") -> list[T]:
-        """The tensors of a kind, in order of declaration, whose name and scope match the two globs."""
+        """The tensors of a kind, in order of declaration, whose name and scope match the two globs.
+
+        A tensor is listed as long as somebody holds it: by a name, in a list, or as a part of another tensor.
+        """
         with _lock:
-            held = list(self._tensors.values())
+            self._drop_unheld()
+            held = sorted({**self._standing_in, **self._tensors}.items())
         return [
             tensor
-            for tensor in held
+            for _, tensor in held
             if isinstance(tensor, kind) and fnmatchcase(tensor.name, name) and fnmatchcase(tensor.scope, scope)
         ]
 
+    def _drop_unheld(self) -> None:
+        """Take apart the cycles of variables and their updates that nobody holds, which frees all their tensors."""
+        recorded = [t for t in self._tensors.values() if getattr(t, "recorded", None) is not None]
+        some = bool(recorded)
+        del recorded
+        if some:
+            dropped = unheld(self._tensors.values())
+            for tensor in list(self._tensors.values()) if dropped else ():
+                if id(tensor) in dropped and hasattr(tensor, "recorded"):
+                    tensor.recorded = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TensorConversionError(
+            f"{self!r} lists tensors of this process and cannot be pickled or copied. Save the values of its variables "
+            "with ms.save_variables(path), and declare them again in a new ms.Graph(name)."
+        )
+
     def __enter__(self) -> Self:
-        _place.set(_Place(self, None, _place.get()))
+        _place.set(_Place(self, None, _place.get(), self))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        _leave()
+        _leave(self)
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r})"
@@ -118,16 +155,21 @@ class _Place(NamedTuple):
     """None is the root of the graph, whichever that is after a reset."""
     outer: "_Place | None"
     """Where this context was before, and comes back to. Kept here since several contexts may be in one graph."""
+    entered: Any
+    """The graph or scope that was entered to come here."""
 
 
-_root = _Place(Graph("root"), None, None)
+_root = _Place(Graph("root"), None, None, None)
 _place: ContextVar[_Place] = ContextVar("multisched_place", default=_root)
 
 
-def _leave() -> None:
-    outer = _place.get().outer
-    assert outer is not None  # somebody entered
-    _place.set(outer)
+def _leave(entered: Any) -> None:
+    """Go back to where this context was before `entered`, also out of inner ones that an interrupt kept open."""
+    place: _Place | None = _place.get()
+    while place is not None and place.entered is not entered:
+        place = place.outer
+    if place is not None and place.outer is not None:
+        _place.set(place.outer)
 
 
 def current_graph() -> Graph:
@@ -137,8 +179,8 @@ def current_graph() -> Graph:
 
 def current_names() -> Names:
     """The names of the scope that new declarations go to."""
-    graph, names, _ = _place.get()
-    return graph.root if names is None else names
+    place = _place.get()
+    return place.graph.root if place.names is None else place.names
 
 
 def current_scope() -> str:
@@ -169,11 +211,14 @@ class Scope:
         outer, graph = current_names(), current_graph()
         if self._names is None or self._names.root is not graph.root:
             self._names = Names(outer.path + outer.unique(self.name) + "/", outer)
-        _place.set(_Place(graph, self._names, _place.get()))
+        _place.set(_Place(graph, self._names, _place.get(), self))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        _leave()
+        _leave(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TensorConversionError(f"{self!r} belongs to a graph of this process and cannot be pickled or copied.")
 
     def __repr__(self) -> str:
         return f"Scope({self.name!r})"

@@ -65,10 +65,10 @@ class Tensor:
         self.shape, self.dtype, self.backend = shape, dtype, backend
         self._register(name)
 
-    def _register(self, name: str) -> None:
+    def _register(self, name: str) -> int:
         names = current_names()
         self.graph, self.scope, self.name = current_graph(), names.path, names.unique(name)
-        self.graph.add(self)
+        return self.graph.add(self)
 
     @property
     def path(self) -> str:
@@ -192,8 +192,9 @@ class Constant(Tensor):
         super().__init__(value.shape, dtype, backend, "Constant")
         self.value = value
 
-    def _register(self, name: str) -> None:  # there is nothing to look up: a constant is where it is used
+    def _register(self, name: str) -> int:  # there is nothing to look up: a constant is where it is used
         self.graph, self.scope, self.name = current_graph(), current_names().path, name
+        return -1
 
     @property
     def fill(self) -> Any:

@@ -10,10 +10,14 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from operator import call
 
-_exhaust = deque[object](maxlen=0).extend
+from multisched.arrays import Array
+from multisched.runtime.protocol import Backend, Cell
+
+exhaust = deque[object](maxlen=0).extend
 """Goes through an iterator in C and keeps nothing of it."""
 
 
@@ -24,7 +28,33 @@ def commit(writes: Iterable[Callable[[], object]]) -> None:
     forked meanwhile, by another thread, begins after the last of the writes.
     """
     with _gates.own:
-        _exhaust(map(call, writes))
+        exhaust(map(call, writes))
+
+
+Writes = Iterable[object]
+"""An iterator written in C, which makes one write at each step; `exhaust(writes)` makes them all as one."""
+
+
+def writes_to(backend: Backend, cells: Sequence[Cell], new: Sequence[Array]) -> Writes:
+    """What makes `new`, which fit, the values of cells of a backend; the caller holds the locks of the cells."""
+    if not backend.in_place:
+        return map(setattr, cells, repeat("array"), new)
+    if overwriting := overwriting_of(backend):
+        return overwriting([cell.array for cell in cells], new)
+    return map(backend.overwrite, cells, new)
+
+
+def overwriting_of(backend: Backend) -> Callable[[Sequence[Array], Sequence[Array]], Writes] | None:
+    """The method `overwriting` of an adapter, unless it is overruled by an `overwrite` of a class derived from that.
+
+    Without one, arrays are overwritten by `overwrite`, and an interrupt may come between two of them.
+    """
+    for base in type(backend).__mro__:
+        if "overwriting" in vars(base):
+            return backend.overwriting  # type: ignore[attr-defined,no-any-return]
+        if "overwrite" in vars(base):
+            break
+    return None
 
 
 class _Gates(threading.local):

@@ -39,6 +39,8 @@ def checked(
         )
     if not backend.owns(value):
         value = _host_array(value, what, type_error)
+    elif hasattr(backend, "unreadable") and (reason := backend.unreadable(value)):
+        raise type_error(f"{what} has no values: {reason}. Give an array that is still there.")
     if tuple(value.shape) != shape:
         raise shape_error(f"{what} must have the shape {shape}, got the shape {tuple(value.shape)}.")
     given = dtype_name(value.dtype)

@@ -6,14 +6,13 @@ adapter against all of it; `multisched_backends.array_api.ArrayApiBackend` imple
 adapter overrides what its framework does better.
 """
 
-import itertools
-import threading
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from multisched.arrays import Array, Namespace
+from multisched.runtime.locks import StateLock
 
 Device = Any
 """A device in the backend's own terms, or its name; None is the default."""
@@ -21,26 +20,11 @@ Device = Any
 PROTOCOL = 1
 """The version of the contract: it grows when an adapter has to change in order to keep working."""
 
-_serial = itertools.count()
-
 Parts = tuple[Array, ...]
 """Arrays that together hold one, element by element."""
 
 Step = Callable[..., Parts]
 """A pure function `(parts, value, index, *scalars) -> parts`."""
-
-
-class StateLock:
-    """What to hold while reading or writing the cells that share it.
-
-    Whoever needs several takes them in the order of `serial`, so that two threads never wait for each other.
-    """
-
-    __slots__ = ("lock", "serial")
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.serial = next(_serial)
 
 
 class Cell:
@@ -171,10 +155,21 @@ class Backend(Protocol):
         """The function of the array API by that name, or `"copy"`."""
 
     def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
-        """`run(*arrays) -> arrays`, made fast; it may consume the first `consumed` of its arguments."""
+        """`run(*arrays) -> arrays`, made fast; it may consume the first `consumed` of its arguments.
+
+        The library lets it consume none, so that a call which fails or is interrupted leaves the state as it was.
+        """
 
     def overwrite(self, cell: Cell, new: Array) -> None:
         """Make `new` the value of a cell: in place where arrays are mutable, by exchanging the array elsewhere."""
+
+    # Adapters may also have these two, as those of this project do:
+    #
+    # def overwriting(self, arrays: Sequence[Array], new: Sequence[Array]) -> Iterable[object]:
+    #     """Where `in_place`: an iterator written in C that overwrites one array at each step, and cannot fail."""
+    #
+    # def unreadable(self, array: Array) -> str | None:
+    #     """Why an array holds no values, such as "it has been deleted"; None if it holds some."""
 
     # --- averages of whole models
     def container(self, node: Any) -> Container | None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from multisched.runtime.protocol import Backend, Cell, StateLock
+from multisched.runtime.locks import StateLock
+from multisched.runtime.protocol import Backend, Cell
 from multisched.testing.support import clause, expect_array, require, sample
 
 

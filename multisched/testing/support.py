@@ -9,7 +9,8 @@ import numpy as np
 
 from multisched.arrays import Array
 from multisched.errors import MultischedError
-from multisched.runtime.protocol import Backend, Cell, StateLock
+from multisched.runtime.locks import StateLock
+from multisched.runtime.protocol import Backend, Cell
 from multisched.runtime.registry import get_backend
 
 Check: TypeAlias = Callable[[Backend], None]

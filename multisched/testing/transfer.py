@@ -8,7 +8,8 @@ import numpy as np
 
 from multisched.arrays import BITS, Array
 from multisched.errors import DTypeError
-from multisched.runtime.protocol import Backend, Cell, StateLock
+from multisched.runtime.locks import StateLock
+from multisched.runtime.protocol import Backend, Cell
 from multisched.testing.support import apart, clause, expect_array, host_dtype, refused, require, sample
 
 
