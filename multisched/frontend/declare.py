@@ -12,7 +12,7 @@ from multisched.frontend.function import Function, function
 from multisched.frontend.updates import add_updates
 from multisched.frontend.variables import Variable, dtype_argument
 from multisched.graph.program import if_given, ordered
-from multisched.graph.scope import Scope, current_names
+from multisched.graph.scope import Scope, current_graph, current_names
 from multisched.graph.tensor import Constant, Op, Tensor
 from multisched.runtime.locks import StateLock
 from multisched.runtime.registry import get_backend
@@ -121,6 +121,7 @@ def _title(name: str) -> str:
 @contextmanager
 def _scope_of(name: str) -> Iterator[None]:
     """The scope of one declaration; its name is free again if that fails, since nobody holds anything of it."""
+    current_graph().begin_declaration()
     names, before = current_names(), current_names().count(name)
     with Scope(name):
         since = names.count(name)
@@ -143,7 +144,9 @@ def _declare_schedule(rule: Schedule, where: Any, name: str, dtype: str | None, 
         add_updates({step: after})
         wide = dtype is not None and averaging_dtype(dtype) != "float32"
         result = rule(xp.astype(step, dtype) if wide else step)
-        return Declared(result if dtype is None else xp.astype(result, dtype), rule, (step,))
+        declared = Declared(result if dtype is None else xp.astype(result, dtype), rule, (step,))
+        current_graph().end_declaration([declared], [step])
+        return declared
 
 
 def _declare_statistic(
@@ -174,7 +177,9 @@ def _declare_statistic(
         add_updates({v: part for v, part in zip(state, new, strict=True) if isinstance(v, Variable)})
         averaged = value.dtype if kind_of(value.dtype) in ("float", "complex") else averaging_dtype(value.dtype)
         fixed = if_given(rule.read(state, value), rule.read(state, xp.full_like(value, xp.nan, dtype=averaged)))
-        return Declared(latest, rule, variables), Declared(fixed, rule, variables)
+        both = Declared(latest, rule, variables), Declared(fixed, rule, variables)
+        current_graph().end_declaration(both, variables)
+        return both
 
 
 def _device_of(value: Tensor) -> Any:

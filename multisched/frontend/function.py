@@ -7,26 +7,19 @@ from typing import Any, NoReturn
 from multisched.arrays import Array
 from multisched.errors import (
     DuplicatePath,
-    ExtraInput,
-    InputShapeError,
-    InputTypeError,
-    MissingInput,
-    NotATensor,
     StateError,
     TensorConversionError,
     UpdateShapeError,
     UpdateTypeError,
     shown,
 )
-from multisched.errors import MultischedError as Error
 from multisched.frontend.call import write_call
+from multisched.frontend.inputs import Inputs, checked_inputs
 from multisched.frontend.structure import flatten
 from multisched.frontend.updates import checked_updates
 from multisched.frontend.variables import Variable, assign, values_of
 from multisched.graph.program import Program
 from multisched.graph.tensor import Placeholder, Tensor, common_backend
-from multisched.runtime.convert import checked
-from multisched.runtime.locks import refuse
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
 
@@ -38,7 +31,7 @@ class Function:
     """A compiled function of placeholders that reads variables and applies updates; made by `multisched.function`."""
 
     def __init__(self, inputs: tuple[Any, ...], outputs: Any, updates: Any, jit: bool):
-        self.inputs = _checked_inputs(inputs)
+        self.inputs = checked_inputs(inputs)
         tensors, self._rebuild = flatten(outputs)
         self._single, self._plain = len(tensors) == 1, isinstance(outputs, Tensor)
         changes = checked_updates({} if updates is None else updates)
@@ -49,16 +42,18 @@ class Function:
         self.read: tuple[Variable, ...] = tuple(v.stand_in() for v in program.read)  # type: ignore[attr-defined]
         self._outputs = len(tensors)
         cells = [v.cell for v in (*self.updated, *self.read)]
-        self._device = self.backend.device_of(cells[0].array) if cells else None
+        device = self.backend.device_of(cells[0].array) if cells else None
+        self._inputs = Inputs(self.inputs, self.backend, device)
         self._pure = program.bind(
             self.backend.operation,
             self.backend.dtype,
-            lambda value, dtype: self.backend.asarray(value, dtype, self._device),
+            lambda value, dtype: self.backend.asarray(value, dtype, device),
             self.backend.scalars_decay,
             self.backend.in_place,
         )
+        run = self.backend.compile(self._pure, 0, jit)
         # Nothing may be consumed: after an error the state of before the call must still be there.
-        self._call = write_call(self, self.backend.compile(self._pure, 0, jit), len(tensors))
+        self._call = write_call(self._inputs, self.updated, self.read, run, len(tensors))
 
     @property
     def source(self) -> str:
@@ -67,7 +62,7 @@ class Function:
         return source
 
     def __repr__(self) -> str:
-        return f"<function of ({', '.join(p.path for p in self.inputs)}) on backend {self.backend.name!r}>"
+        return repr(self._inputs)
 
     def __reduce__(self) -> NoReturn:
         raise TensorConversionError(
@@ -87,47 +82,6 @@ class Function:
             return outputs
         values = (outputs,) if self._single else outputs
         return self._rebuild([self.backend.to_numpy(v) for v in values] if device_get else values)
-
-    def converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
-        return self._taken(placeholder, value, f"The input for {placeholder}", InputShapeError, InputTypeError, pure)
-
-    def _taken(
-        self, tensor: Tensor, value: Any, what: str, shape_error: type[Error], type_error: type[Error], pure: bool
-    ) -> Array:
-        """`value` where the program expects `tensor`; `pure` says that it may be traced."""
-        traced = pure and self.backend.is_traced(value)
-        value = checked(
-            self.backend,
-            value,
-            tensor.shape,
-            tensor.dtype,
-            what=what,
-            shape_error=shape_error,
-            type_error=type_error,
-            traced=traced,
-        )
-        return self.backend.as_input(value, tensor.dtype, None if traced else self._device)
-
-    def explain(self, error: Exception, arrays: tuple[Any, ...]) -> None:
-        """Where a program failed since an input holds no values, as a deleted array of JAX does, say so."""
-        for placeholder, value in zip(self.inputs, arrays, strict=True):
-            try:
-                self.converted(placeholder, value)
-            except InputTypeError as reason:
-                raise reason from error
-
-    def refuse(self) -> NoReturn:
-        refuse(repr(self))
-
-    def complain_of_count(self, arrays: tuple[Any, ...]) -> None:
-        given, expected = len(arrays), len(self.inputs)
-        if given < expected:
-            missing = ", ".join(map(str, self.inputs[given:]))
-            raise MissingInput(f"{self!r} takes {expected} inputs, got {given}: missing {missing}.")
-        shapes = ", ".join(str(getattr(a, "shape", type(a).__name__)) for a in arrays[expected:])
-        raise ExtraInput(
-            f"{self!r} takes {expected} inputs, got {given}: of the last, of shape {shapes}, nothing is known."
-        )
 
     # --- the same thing as a pure function
     @property
@@ -161,10 +115,10 @@ class Function:
         """
         paths, backend = self._matched(state), self.backend
         if len(arrays) != len(self.inputs):
-            self.complain_of_count(arrays)
-        inputs = [self.converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
+            self._inputs.complain_of_count(arrays)
+        inputs = [self._inputs.converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
         before = {
-            path: self._taken(v, state[path], f"The state of {v}", UpdateShapeError, UpdateTypeError, True)
+            path: self._inputs.taken(v, state[path], f"The state of {v}", UpdateShapeError, UpdateTypeError, True)
             for path, v in paths.items()
         }
         results = self._pure(*(before[v.path] for v in (*self.updated, *self.read)), *inputs)
@@ -183,17 +137,6 @@ class Function:
             missing, extra = sorted(set(paths) - set(state)), sorted(set(state) - set(paths))
             raise StateError(f"This state is not of {self!r}: missing {missing}, unexpected {extra}.")
         return paths
-
-
-def _checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:
-    seen: set[int] = set()
-    for i, placeholder in enumerate(inputs):
-        if not isinstance(placeholder, Placeholder):
-            raise NotATensor(f"Input {i} of a function must be a placeholder, got {shown(placeholder)}.")
-        if id(placeholder) in seen:
-            raise ExtraInput(f"Input {i} of the function is there twice: {placeholder}.")
-        seen.add(id(placeholder))
-    return inputs
 
 
 def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit: bool = True) -> Function:

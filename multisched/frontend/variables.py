@@ -50,7 +50,7 @@ class Variable(Tensor):
     array([1., 2.], dtype=float32)
     """
 
-    __slots__ = ("_initial", "_serial", "_stand_in", "cell", "recorded", "trainable")
+    __slots__ = ("_initial", "_serial", "_stand_in", "cell", "recorded", "trainable", "untaken")
     kind = "Variable"
     backend: Backend
 
@@ -95,6 +95,8 @@ class Variable(Tensor):
         self._initial: Initial = lambda: backend.asarray(kept, dtype, where)
         self.trainable = trainable
         self.recorded: Tensor | None = None
+        self.untaken = False
+        """Whether nobody took what was declared with it, nor built a function with it, so that its update is listed."""
         self._stand_in: Variable | None = None
         super().__init__(tuple(value.shape), dtype, backend, name)
 
@@ -115,9 +117,9 @@ class Variable(Tensor):
                 setattr(other, slot, getattr(self, slot))
             for slot in ("_initial", "_serial", "cell", "trainable"):
                 setattr(other, slot, getattr(self, slot))
-            other.recorded, other._stand_in = None, other
+            other.recorded, other._stand_in, other.untaken = None, other, False
             self.graph.let_stand_in(self._serial, self, other)
-            self._stand_in = other
+            self._stand_in, self.untaken = other, False
         return self._stand_in
 
     @classmethod

@@ -10,15 +10,15 @@ outside, and so is all that it refers to.
 import gc
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multisched.graph.tensor import Tensor
 
 
-def unheld(listing: Iterable["Tensor"]) -> set[int]:
-    """The `id` of each tensor of a weak listing to which there is no way from outside the listing."""
+def unheld(listing: Iterable["Tensor"], kept: Callable[["Tensor"], bool]) -> set[int]:
+    """The `id` of each tensor of a weak listing to which no way leads from outside of it, or from those to be kept."""
     if not hasattr(sys, "getrefcount"):  # Python without reference counts
         gc.collect()
         return set()
@@ -31,6 +31,7 @@ def unheld(listing: Iterable["Tensor"]) -> set[int]:
     *counts, own = map(sys.getrefcount, nodes)
     reached: set[int] = set()
     stack = [node for node, count in zip(nodes, counts, strict=False) if count - own > inside[id(node)]]
+    stack += [node for node in nodes if id(node) in tensors and kept(node)]
     while stack:
         node = stack.pop()
         if id(node) not in reached:

@@ -120,7 +120,7 @@ class Program:
         source = writer.write()
         names: dict[str, Any] = dict(writer.bound)
         exec(compile(source, "<multisched program>", "exec"), names)
-        run: Run = names["program"]
+        run: Run = names.pop("program")  # or it would refer to itself
         run.source = source  # type: ignore[attr-defined]
         return run
 

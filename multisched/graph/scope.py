@@ -8,6 +8,7 @@ import itertools
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
@@ -93,6 +94,7 @@ class Graph:
                 *(Names("/"), itertools.count()),
                 *(listing, standing_in),
             )
+            self._latest: tuple[list[weakref.ref[Tensor]], list[weakref.ref[Tensor]]] = [], []
 
     def add(self, tensor: "Tensor") -> int:
         """List a tensor, after those listed before; its place among them is what is returned."""
@@ -106,6 +108,25 @@ class Graph:
         with _lock:
             if self._tensors.get(serial) is tensor:
                 self._standing_in[serial] = other
+
+    def begin_declaration(self) -> None:
+        """Before something is declared: whether anybody took the results of what was declared before.
+
+        A result that nobody took (`ms.ExponentialMovingAverage(x, 0.9)` as a line of its own) is known by its updates
+        alone, which stay listed until a function is built with them.
+        """
+        with _lock:
+            results, variables = self._latest
+            if all(result() is None for result in results):
+                for variable in variables:
+                    if (found := variable()) is not None:
+                        found.untaken = True  # type: ignore[attr-defined]
+            self._latest = [], []
+
+    def end_declaration(self, results: "Sequence[Tensor]", variables: "Sequence[Tensor]") -> None:
+        """After something is declared: what the user gets, and what is updated."""
+        with _lock:
+            self._latest = [weakref.ref(t) for t in results], [weakref.ref(t) for t in variables]
 
     def find(self, kind: type[T], name: str = "*", scope: str = "*") -> list[T]:
         """The tensors of a kind, in order of declaration, whose name and scope match the two globs.
@@ -123,14 +144,12 @@ class Graph:
 
     def _drop_unheld(self) -> None:
         """Take apart the cycles of variables and their updates that nobody holds, which frees all their tensors."""
-        recorded = [t for t in self._tensors.values() if getattr(t, "recorded", None) is not None]
-        some = bool(recorded)
-        del recorded
-        if some:
-            dropped = unheld(self._tensors.values())
+        self.begin_declaration()
+        if any(_recorded(tensor) for tensor in self._tensors.values()):
+            dropped = unheld(self._tensors.values(), lambda tensor: getattr(tensor, "untaken", False))
             for tensor in list(self._tensors.values()) if dropped else ():
-                if id(tensor) in dropped and hasattr(tensor, "recorded"):
-                    tensor.recorded = None
+                if id(tensor) in dropped and _recorded(tensor):
+                    tensor.recorded = None  # type: ignore[attr-defined]
 
     def __reduce__(self) -> NoReturn:
         raise TensorConversionError(
@@ -147,6 +166,10 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r})"
+
+
+def _recorded(tensor: "Tensor") -> bool:
+    return getattr(tensor, "recorded", None) is not None
 
 
 class _Place(NamedTuple):
