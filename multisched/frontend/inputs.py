@@ -72,13 +72,13 @@ class Inputs:
 
     def complain_of_count(self, arrays: tuple[Any, ...]) -> NoReturn:
         given, expected = len(arrays), len(self.placeholders)
-        takes = f"{self!r} takes {expected} input{'s' * (expected != 1)} but was given {given}"
+        takes = f"{self!r} takes {expected} inputs, got {given}"
         if given < expected:
             missing = ", ".join(map(str, self.placeholders[given : given + 5]))
             more = f" and {expected - given - 5} more" if expected - given > 5 else ""
             raise MissingInput(f"{takes}: missing {missing}{more}.")
         shapes = listed(getattr(a, "shape", type(a).__name__) for a in arrays[expected:])
-        raise ExtraInput(f"{takes}; no placeholder takes the last, of shape {shapes}.")
+        raise ExtraInput(f"{takes}: there is no placeholder for the last, of shape {shapes}.")
 
 
 def checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:
