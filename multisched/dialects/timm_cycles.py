@@ -7,9 +7,10 @@ from multisched.dialects.timm_parts import cycles, warmed, without_effect
 from multisched.dialects.torch_cycles import count
 from multisched.errors import ScheduleValueError
 from multisched.schedules.catalogue import of_dialect
+from multisched.schedules.curves import Way, along, power_of_gone, power_of_left
 from multisched.schedules.cycle import MOST_CYCLES, cosine_restarts
 from multisched.schedules.decay import cosine, linear, polynomial, tanh
-from multisched.schedules.parts import above, between, constant_like, flag, fraction, left_of, length, real
+from multisched.schedules.parts import above, flag, length, real
 from multisched.schedules.schedule import Schedule, schedule
 
 
@@ -96,16 +97,15 @@ def k_decay_polynomial(
 ) -> Array:
     """`end + (init - end) * (1 - u ** k) ** power`, `u` the part of `steps` that is over, 0 to 1.
 
-    A formula of its own: of `1 - u ** k`, single precision has lost most digits near the end, and a root all of them.
-
     >>> lr = k_decay_polynomial(1.0, 0.0, 4, power=2, k=2)
     >>> [lr(step) for step in (0, 2, 4, 5)]
     [1.0, 0.5625, 0.0, 0.0]
     """
-    done, left = fraction(xp, step, 0, steps), left_of(xp, step, 0, steps)
-    early = done < 0.5
-    late = -xp.expm1(k * xp.log1p(-xp.where(early, constant_like(xp, done, 0.5), left)))
-    return between(end, init, xp.where(early, 1 - done**k, late) ** power)
+
+    def curve(xp: Namespace, way: Way) -> Way:
+        return power_of_left(power)(xp, power_of_gone(k)(xp, way))
+
+    return along(xp, step, init, end, 0, steps, curve)
 
 
 def PolyLRScheduler(

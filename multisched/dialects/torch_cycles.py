@@ -7,23 +7,12 @@ from typing import Any, Literal
 from multisched.arrays import Array, Namespace, is_integer
 from multisched.errors import ScheduleOptionError, StepCountError, shown
 from multisched.schedules.catalogue import of_dialect
+from multisched.schedules.clock import constant_like, later, reached, turns
 from multisched.schedules.combine import from_function
+from multisched.schedules.curves import along, half_wave, line
 from multisched.schedules.cycle import cyclic
 from multisched.schedules.decay import constant
-from multisched.schedules.parts import (
-    a_schedule,
-    above,
-    between,
-    constant_like,
-    flag,
-    floating,
-    length,
-    one_of,
-    reached,
-    real,
-    since,
-    turns,
-)
+from multisched.schedules.parts import a_schedule, above, flag, length, one_of, real
 from multisched.schedules.schedule import Schedule, schedule
 
 
@@ -116,20 +105,19 @@ def _phases(
     """Through the values, along one phase between each two; the phases end an update early, as torch has it."""
     last, turn = total_steps - 1, pct_start * total_steps - 1
     ends = [turn, last] if len(values) == 3 else [turn, 2 * pct_start * total_steps - 2, last]
-    clock = floating(xp, since(xp, step, 0))
-    clock = xp.where(reached(xp, step, total_steps + 1), constant_like(xp, step, float(last)), clock)
-    result = None
-    for init, value, begin, end in reversed(list(zip(values, values[1:], [0, *ends], ends, strict=False))):
-        if result is not None and end <= 0:  # over before step 0
-            continue
-        if begin == end:
-            phase = constant_like(xp, step, value)
-        else:
-            left = (end - clock) / (end - begin)  # less than 0 at `total_steps`
-            left = left if anneal_strategy == "linear" else xp.sin(math.pi / 2 * left) ** 2
-            phase = between(value, init, left)
-        result = phase if result is None else xp.where(clock <= end, phase, result)
-    return result
+    *earlier, final = zip(values, values[1:], [0, *ends], ends, strict=False)
+    phases = [*(phase for phase in earlier if phase[3] > 0), final]  # without those that are over before step 0
+    shift = max(0, math.ceil(-phases[0][2]))  # of a phase that begins before step 0
+    clock = later(xp, step, shift) if shift else step
+    curve = line if anneal_strategy == "linear" else half_wave
+    result = constant_like(xp, step, float(phases[0][0]))
+    for init, value, begin, end in phases:
+        result = along(xp, clock, init, value, begin + shift, end - begin, curve, result)
+    init, value, begin, end = phases[-1]
+    beyond = 1 / (end - begin) if end > begin else 0.0
+    beyond = -beyond if anneal_strategy == "linear" else math.sin(math.pi / 2 * beyond) ** 2
+    once = reached(xp, step, total_steps) & ~reached(xp, step, total_steps + 1)
+    return xp.where(once, value + (init - value) * beyond, result)
 
 
 def _checked_phases(

@@ -4,14 +4,14 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from multisched.arrays import Array, Namespace, dtype_name, int_max, kind_of
+from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleOptionError, ScheduleValueError
 from multisched.schedules.catalogue import of_dialect
+from multisched.schedules.clock import floating, later, since
 from multisched.schedules.combine import join, repeat, stretch, warmup
 from multisched.schedules.cycle import cosine_restarts
 from multisched.schedules.decay import constant, cosine, linear
-from multisched.schedules.numbers import python_numbers
-from multisched.schedules.parts import a_schedule, above, floating, length, since
+from multisched.schedules.parts import a_schedule, above, length
 from multisched.schedules.piecewise import piecewise_constant
 from multisched.schedules.schedule import Schedule, schedule
 
@@ -63,22 +63,13 @@ def after_line(rule: Schedule, steps: int, peak: float, init: float = 0.0) -> Sc
     return join([linear(init, peak, steps), rule], [steps])
 
 
-def _later(xp: Namespace, step: Array, schedule: Schedule, steps: float) -> list[Array]:
-    step = since(xp, step, 0)
-    if steps != int(steps):
-        step = floating(xp, step)
-    elif xp is not python_numbers and kind_of(dtype_name(step.dtype)) != "float":  # which would wrap around
-        steps = int(steps)
-        largest = int_max(dtype_name(step.dtype))
-        steps = min(steps, largest)
-        last = xp.full_like(step, largest - steps)
-        step = xp.where(step < last, step, last)
-    return [step + steps]
+def _ahead(xp: Namespace, step: Array, schedule: Schedule, steps: float) -> list[Array]:
+    return [later(xp, step, int(steps)) if steps == int(steps) else floating(xp, since(xp, step, 0)) + steps]
 
 
 @schedule(
     lambda schedule, steps: {"schedule": a_schedule(schedule, "schedule"), "steps": length(steps, "steps")},
-    clock=_later,
+    clock=_ahead,
 )
 @of_dialect("transformers")
 def ahead(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:

@@ -157,7 +157,10 @@ class RecordingNamespace:
     def clip(self, x: Operand, /, min: Operand = None, max: Operand = None) -> Tensor:
         x = self.asarray(x)
         infer.check_kind("clip", x.dtype, "int", "uint", "float")
-        bounds = [None if b is None else self.astype(b, x.dtype) for b in (min, max)]
+        bounds = [
+            None if b is None else self.asarray(b, dtype=x.dtype) if is_number(b) else self.astype(b, x.dtype)
+            for b in (min, max)
+        ]
         shape = infer.broadcast("clip", x.shape, *(b.shape for b in bounds if b is not None))
         return self.op("clip", (x, *bounds), shape, x.dtype)
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleValueError
-from multisched.schedules.parts import above, constant_like, elapsed
+from multisched.schedules.clock import elapsed
+from multisched.schedules.parts import above
 from multisched.schedules.schedule import schedule
 
 
@@ -50,5 +51,5 @@ def decay_warmup(
     """
     late = elapsed(xp, step, 0) / float(inv_gamma)
     decay = -xp.expm1(-float(power) * xp.log1p(late))
-    decay = xp.where(decay < low, constant_like(xp, step, float(low)), decay)
-    return xp.where(decay > high, constant_like(xp, step, float(high)), decay)
+    decay = xp.where(decay < low, float(low), decay)
+    return xp.where(decay > high, float(high), decay)

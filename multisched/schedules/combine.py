@@ -6,21 +6,10 @@ from typing import Any
 
 from multisched.arrays import Array, Namespace, as_real
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
+from multisched.schedules.clock import elapsed, floating, laps, reached, since
+from multisched.schedules.curves import towards
 from multisched.schedules.numbers import python_numbers
-from multisched.schedules.parts import (
-    a_schedule,
-    above,
-    between,
-    comes_up,
-    constant_like,
-    elapsed,
-    floating,
-    fraction,
-    length,
-    reached,
-    real,
-    since,
-)
+from multisched.schedules.parts import a_schedule, above, length, real
 from multisched.schedules.piecewise import LAST_STEP
 from multisched.schedules.schedule import Schedule, schedule
 
@@ -140,7 +129,7 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     """
     if steps == 0:
         return schedule
-    return xp.where(reached(xp, step, steps), schedule, between(init, schedule, fraction(xp, step, 0, steps)))
+    return xp.where(reached(xp, step, steps), schedule, towards(xp, step, init, schedule, steps))
 
 
 @schedule(
@@ -169,12 +158,7 @@ def _checked_repeat(schedule: Any, period: Any) -> dict[str, Any]:
     return {"schedule": _scalar(schedule, "schedule"), "period": steps}
 
 
-def _within(xp: Namespace, step: Array, schedule: Any, period: int) -> list[Array]:
-    step = since(xp, step, 0)
-    return [step - (step // period) * period if comes_up(xp, step, period) else step]
-
-
-@schedule(_checked_repeat, clock=_within)
+@schedule(_checked_repeat, clock=lambda xp, step, schedule, period: [laps(xp, step, period)[1]])
 def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
     """The beginning of a schedule, again and again.
 
@@ -232,9 +216,8 @@ def clip(xp: Namespace, step: Array, schedule: Any, low: float, high: float) -> 
     >>> [lr(step) for step in (0, 2, 4)]
     [0.75, 0.5, 0.25]
     """
-    lower, upper = constant_like(xp, schedule, low), constant_like(xp, schedule, high)
-    value = xp.where(schedule < lower, lower, schedule)
-    return xp.where(value > upper, upper, value)
+    value = xp.where(schedule < low, float(low), schedule)
+    return xp.where(value > high, float(high), value)
 
 
 def _checked_function(f: Any) -> dict[str, Any]:

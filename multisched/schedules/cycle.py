@@ -1,31 +1,17 @@
 """Schedules that come back: restarts, triangles, one cycle."""
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleOptionError
-from multisched.schedules.parts import (
-    CURVES,
-    above,
-    along,
-    between,
-    constant_like,
-    elapsed,
-    flag,
-    fraction,
-    laps,
-    length,
-    one_of,
-    power,
-    reached,
-    real,
-    turns,
-)
+from multisched.schedules.clock import constant_like, passed, reached, since, turns
+from multisched.schedules.curves import CURVES, Way, along, between, half_wave, lap, part_of, phase, power, through
+from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.schedule import schedule
 
 MOST_CYCLES = 200
-_LAST_STEP = 2**31
+_LAST_STEP = 2**64  # which no step of any dtype reaches
 
 
 def _checked_restarts(
@@ -93,26 +79,56 @@ def cosine_restarts(
     >>> [round(lr(step), 4) for step in (0, 5, 9, 10, 20, 29, 30)]
     [1.0, 0.5, 0.0245, 0.5, 0.25, 0.0031, 0.25]
     """
-    if period_mul == 1:
-        index, done = turns(xp, step, steps)
-        if cycles is not None:
-            over, last = index >= cycles, constant_like(xp, index, cycles - 1.0)
-            done, index = xp.where(over, constant_like(xp, done, 1.0), done), xp.where(over, last, index)
-    else:
-        begins = starts(steps, period_mul, cycles)
-        done, index = fraction(xp, step, 0, steps), constant_like(xp, step, 0.0)
-        for i, start in enumerate(begins):
-            if cycles is not None and i + 1 == cycles:
-                break
-            later = reached(xp, step, start)
-            done = xp.where(later, fraction(xp, step, start, steps * period_mul ** (i + 1)), done)
-            index = xp.where(later, constant_like(xp, index, i + 1.0), index)
-    wave = 0.5 + 0.5 * xp.cos(math.pi * done)
-    if peak_mul == 0:
-        scale = xp.where(index > 0, constant_like(xp, index, 0.0), constant_like(xp, index, 1.0))
-    else:
-        scale = power(xp, peak_mul, index)
-    return between(end, init, wave if peak_mul == 1 else wave * scale)
+    way, index = (_same_cycles if period_mul == 1 else _longer_cycles)(xp, step, steps, period_mul, cycles)
+    way = half_wave(xp, way)
+    if peak_mul == 1:
+        return between(xp, init, end, way)
+    scale = power(xp, peak_mul, index) if peak_mul else xp.where(index > 0, 0.0, constant_like(xp, step, 1.0))
+    lower = way._replace(
+        gone=lambda: (1 - scale) + scale * way.gone() if peak_mul < 1 else 1 - scale * way.left(),
+        left=lambda: scale * way.left(),
+        begun=lambda: passed(xp, step, 0),
+    )
+    return between(xp, init, end, lower, within=peak_mul < 1)
+
+
+def _same_cycles(xp: Namespace, step: Array, steps: float, period_mul: float, cycles: int | None) -> tuple[Way, Array]:
+    """The way of the cycle at hand, and its number, from 0, where all are of one length."""
+    index, over = turns(xp, step, steps)
+    way = Way(
+        lambda factor=1: part_of(xp, over, steps, factor),
+        lambda factor=1: part_of(xp, float(steps) - over, steps, factor),
+        lambda: over > 0,
+    )
+    if cycles is None:
+        return way, index
+    last = index >= cycles
+    return way._replace(begun=lambda: last | (over > 0), over=lambda: last), index
+
+
+def _longer_cycles(
+    xp: Namespace, step: Array, steps: float, period_mul: float, cycles: int | None
+) -> tuple[Way, Array]:
+    """The same where each is longer than the one before."""
+    begins = starts(steps, period_mul, cycles)
+    begins = [0, *(begins if cycles is None else begins[: cycles - 1])]
+    ways = [phase(xp, step, begin, steps * period_mul**i) for i, begin in enumerate(begins)]
+    later = [reached(xp, step, begin) for begin in begins[1:]]
+
+    def at_hand(parts: Sequence[Array]) -> Array:
+        result = parts[0]
+        for is_later, part in zip(later, parts[1:], strict=True):
+            result = xp.where(is_later, part, result)
+        return result
+
+    numbers = [constant_like(xp, step, 0.0), *map(float, range(1, len(begins)))]
+    way = Way(
+        lambda factor=1: at_hand([way.gone(factor) for way in ways]),
+        lambda factor=1: at_hand([way.left(factor) for way in ways]),
+        ways[0].begun,
+        ways[-1].over,
+    )
+    return way, at_hand(numbers)
 
 
 def _checked_cyclic(
@@ -166,15 +182,15 @@ def cyclic(
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.5]
     """
     down = up_steps if down_steps is None else down_steps
-    period = up_steps + down
-    index, over = laps(xp, step, period)
-    up = over / float(up_steps)
-    height = xp.where(up <= 1, up, (float(period) - over) / float(down)) if down else up
-    if mode == "triangular2":
-        height = height * 0.5**index
-    if mode == "exp_range":
-        height = height * power(xp, gamma, elapsed(xp, step, 0))
-    return between(base, peak, height)
+    index, over = turns(xp, step, up_steps + down)
+    way = lap(xp, over, up_steps, down)
+    if mode == "triangular":
+        return between(xp, base, peak, way)
+    scale = 0.5**index if mode == "triangular2" else power(xp, gamma, since(xp, step, 0))
+    if gamma > 1:  # which may be infinite at the end of a period
+        scale = xp.where(over > 0, scale, 1.0)
+    lower = way._replace(gone=lambda: scale * way.gone(), left=lambda: (1 - scale) + scale * way.left(), over=None)
+    return between(xp, base, peak, lower, within=gamma <= 1)
 
 
 def _checked_one_cycle(
@@ -243,10 +259,8 @@ def one_cycle(
     [0.1, 1.0, 0.01, 0.01]
     """
     init, turn = peak / init_div, warmup * steps
-    phases = [(init, peak, turn), (peak, init, turn), (init, init / end_div, steps - 2 * turn)]
-    if not three_phase:
-        phases = [(init, peak, turn), (peak, init / end_div, steps - turn)]
-    return along(xp, step, phases, anneal)
+    points = [(0, init), (turn, peak), *([(2 * turn, init)] if three_phase else []), (steps, init / end_div)]
+    return through(xp, step, points, CURVES[anneal])
 
 
 def _checked_stable(
@@ -306,7 +320,6 @@ def warmup_stable_decay(
     >>> [lr(step) for step in (0, 1, 2, 6, 8, 10, 11)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
-    rising = CURVES[warmup](xp, fraction(xp, step, 0, warmup_steps))
-    falling = CURVES[decay](xp, fraction(xp, step, warmup_steps + stable_steps, decay_steps))
-    down = between(peak, end, falling)
-    return xp.where(reached(xp, step, warmup_steps), down, between(init, peak, rising)) if warmup_steps else down
+    level = warmup_steps + stable_steps
+    rising = along(xp, step, init, peak, 0, warmup_steps, CURVES[warmup])
+    return along(xp, step, peak, end, level, decay_steps, CURVES[decay], before=rising)

@@ -1,26 +1,20 @@
 """Schedules that go one way: along a line, a power, an exponential, a half wave."""
 
-import math
 from typing import Any
 
 from multisched.arrays import Array, Namespace
-from multisched.schedules.parts import (
-    above,
+from multisched.schedules.clock import constant_like, elapsed, laps, passed, reached, remaining, since, turns
+from multisched.schedules.curves import (
+    Way,
+    along,
     between,
-    constant_like,
-    elapsed,
-    flag,
-    floating,
-    fraction,
-    laps,
-    left_of,
-    length,
+    growth,
     power,
-    reached,
-    real,
-    since,
-    turns,
+    power_of_gone,
+    power_of_half_wave,
+    power_of_left,
 )
+from multisched.schedules.parts import above, flag, length, real
 from multisched.schedules.schedule import schedule
 
 
@@ -71,7 +65,7 @@ def linear(xp: Namespace, step: Array, init: float, end: float, steps: int, begi
     >>> [lr(step) for step in (0, 2, 3, 5, 6, 7)]
     [1.0, 1.0, 0.75, 0.25, 0.0, 0.0]
     """
-    return between(init, end, fraction(xp, step, begin, steps))
+    return along(xp, step, init, end, begin, steps)
 
 
 def _checked_polynomial(
@@ -120,13 +114,19 @@ def polynomial(
     >>> [lr(step) for step in (0, 2, 4, 5)]
     [1.0, 0.25, 0.0, 0.0]
     """
-    if cycle:
-        count, over = laps(xp, since(xp, step, begin), steps)
-        left = (float(steps) - over) / (float(steps) * (count + 1))
-        left = xp.where((over > 0) | (count < 1), left, constant_like(xp, left, 0.0))  # at each multiple
-    else:
-        left = left_of(xp, step, begin, steps)
-    return between(end, init, left if power == 1 else left**power)
+    curve = power_of_left(power)
+    if not cycle:
+        return along(xp, step, init, end, begin, steps, curve)
+    count, over = turns(xp, since(xp, step, begin), steps)
+    multiple = (over == 0) & (count > 0)  # where the time is over, once more
+    scale = float(steps) * (count + 1)
+    way = Way(
+        lambda: elapsed(xp, step, begin, 2.0**100) / scale,  # finite
+        lambda: xp.where(multiple, 0.0, (float(steps) - over) / scale),
+        lambda: passed(xp, step, begin),
+        lambda: multiple,
+    )
+    return between(xp, init, end, curve(xp, way))
 
 
 def _checked_exponential(
@@ -181,12 +181,11 @@ def exponential(
     0.5
     """
     late = since(xp, step, begin)
-    growth = power(xp, rate, turns(xp, late, steps)[0]) if staircase else power(xp, rate, floating(xp, late), steps)
+    growth = power(xp, rate, laps(xp, late, steps)[0]) if staircase else power(xp, rate, late, steps)
     value = init * growth
     if end is None:
         return value
-    bound = constant_like(xp, value, end)
-    return xp.where(value < bound, bound, value) if rate < 1 else xp.where(value > bound, bound, value)
+    return xp.where(value < end if rate < 1 else value > end, float(end), value)
 
 
 def _checked_cosine(
@@ -235,12 +234,11 @@ def cosine(
     >>> [round(lr(step), 4) for step in (0, 5, 9, 10, 11)]
     [1.0, 0.5, 0.0245, 0.0, 0.0]
     """
-    done = fraction(xp, step, begin, steps)
-    if exponent < 1:  # a root: here the wave is needed with all of its digits near 0, as the square of a sine
-        left = left_of(xp, step, begin, steps) if k == 1 else 1 - done**k
-        return between(end, init, xp.sin(math.pi / 2 * left) ** (2 * exponent))
-    wave = 0.5 + 0.5 * xp.cos(math.pi * (done if k == 1 else done**k))
-    return between(end, init, wave if exponent == 1 else wave**exponent)
+
+    def curve(xp: Namespace, way: Way) -> Way:
+        return power_of_half_wave(exponent)(xp, power_of_gone(k)(xp, way))
+
+    return along(xp, step, init, end, begin, steps, curve)
 
 
 def _checked_tanh(init: Any, steps: Any, end: Any = 0, lower: Any = -7, upper: Any = 3) -> dict[str, Any]:
@@ -275,12 +273,20 @@ def tanh(
     >>> [round(lr(step), 4) for step in (0, 7, 9, 10)]
     [1.0, 0.5, 0.018, 0.0]
     """
-    if steps == 0 or lower == upper:
-        middle, slope = 0.0, 0.0
-    else:
-        middle, slope = -lower * steps / (upper - lower), (upper - lower) / steps
-    # The argument is measured from where it is zero, in whole steps and a rest: there the curve is steepest.
-    whole = float(round(middle))
-    x = ((elapsed(xp, step, 0) - whole) - (middle - whole)) * slope if slope else constant_like(xp, step, lower)
-    value = between(end, init, 0.5 - 0.5 * xp.tanh(x))
-    return xp.where(reached(xp, step, steps), constant_like(xp, value, end), value)
+    if steps == 0:
+        return along(xp, step, init, end, 0, 0)
+    # (1 - tanh(x)) / 2 = 1 / (1 + exp(2 * x)), which has all of its digits near 0. The time is measured in whole steps
+    # from where x is about 0, since there the curve is steepest.
+    rate = 2 * (upper - lower) / steps
+    middle = round(min(max(-2 * lower / rate, 0), steps)) if rate else 0
+    start = 2 * lower + rate * middle
+    if steps < 2**24:
+        late = elapsed(xp, step, 0, steps) - middle
+    else:  # which single precision does not hold
+        late = elapsed(xp, step, middle) - remaining(xp, step, 0, middle)
+    way = Way(
+        lambda: 1 / (1 + growth(xp, -rate, late, -start, steps)),
+        lambda: 1 / (1 + growth(xp, rate, late, start, steps)),
+        over=lambda: reached(xp, step, steps),
+    )
+    return between(xp, init, end, way)

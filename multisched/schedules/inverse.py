@@ -3,7 +3,9 @@
 from typing import Any
 
 from multisched.arrays import Array, Namespace
-from multisched.schedules.parts import above, elapsed, flag, fraction, length, real, turns
+from multisched.schedules.clock import constant_like, elapsed, reached, turns
+from multisched.schedules.curves import along
+from multisched.schedules.parts import above, flag, length, real
 from multisched.schedules.schedule import schedule
 
 
@@ -39,6 +41,8 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     >>> lr(0), lr(10), lr(30)
     (1.0, 0.5, 0.25)
     """
+    if rate == 0:  # times an infinite step
+        return constant_like(xp, step, float(init))
     periods = turns(xp, step, steps)[0] if staircase else elapsed(xp, step, 0) / float(steps)
     return init / (1 + rate * periods)
 
@@ -75,8 +79,10 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     [0.0, 0.5, 1.0, 0.5]
     """
     scale = timescale if timescale is not None else warmup_steps or 10_000
-    late = elapsed(xp, step, warmup_steps)
-    return peak * fraction(xp, step, 0, warmup_steps) / xp.sqrt(late / float(scale) + 1)
+    falling = peak / xp.sqrt(elapsed(xp, step, warmup_steps) / float(scale) + 1)
+    if warmup_steps == 0:
+        return falling
+    return xp.where(reached(xp, step, warmup_steps), falling, along(xp, step, 0, peak, 0, warmup_steps))
 
 
 def _checked_noam(d_model: Any, warmup_steps: Any, factor: Any = 1) -> dict[str, Any]:

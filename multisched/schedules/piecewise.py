@@ -13,13 +13,11 @@ from multisched.arrays import (
     Plain,
     as_real,
     beside,
-    dtype_name,
     freeze,
-    int_max,
-    kind_of,
     shape_of,
 )
 from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, brief, shown
+from multisched.schedules.clock import reached
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import float_dtype, largest_step, schedule
 
@@ -121,22 +119,14 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
     steps = [(key, value) for key, value in steps_and_values if key <= largest_step(step)]
     dtype, shape = float_dtype(xp, step), shape_of(init)
     values = [beside(xp, value, dtype, like=step) for value in (init, *(value for _, value in steps))]
-    keys = [_comparable(xp, key, step) for key, _ in steps]
     if shape:
         result = xp.broadcast_to(values[0], tuple(step.shape) + shape)
         step = xp.reshape(step, tuple(step.shape) + (1,) * len(shape))
     else:
         result = values[0] if steps else xp.full_like(step, init, dtype=dtype)
-    for key, value in zip(keys, values[1:], strict=True):
-        result = xp.where(step >= key, value, result)
+    for (key, _), value in zip(steps, values[1:], strict=True):
+        result = xp.where(reached(xp, step, key), value, result)
     return result
-
-
-def _comparable(xp: Namespace, key: int, step: Array) -> Any:
-    """A boundary as something to compare steps with: a bare integer has 32 bits in some frameworks."""
-    if key <= int_max("int32") or xp is python_numbers:
-        return key
-    return float(key) if kind_of(dtype_name(step.dtype)) == "float" else beside(xp, key, step.dtype, like=step)
 
 
 _FEW = 4  # keys up to which comparing with each beats a search

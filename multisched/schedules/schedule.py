@@ -6,6 +6,7 @@ calling with numbers or arrays, arithmetic, `repr`, equality, hashing and pickli
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -71,6 +72,9 @@ class Schedule:
     So it serves where a framework wants a function of the step: `optax.sgd(learning_rate=lr)`,
     `torch.optim.lr_scheduler.LambdaLR(optimizer, lr)`.
 
+    Steps below 0 have the value at 0. At a step that is NaN, the value is NaN; at an infinite one, it is that of the
+    end, and of what has none but goes in periods, that of the beginning of a period.
+
     Raises `ScheduleStepError` for a step that is a bool, a string or complex.
     """
 
@@ -115,12 +119,17 @@ class Schedule:
     def __call__(self, step: Array) -> Array:
         if type(step) is int and self._on_number is not None:
             return self._on_number(step)
-        if type(step) is float and self._on_number is not None:
+        if type(step) is float and self._on_number is not None and step - step == 0:
             return self._on_number(step)
         if type(step) in (int, float) and not self._shape:
+            if step - step != 0:  # infinite or NaN, to which Python's own division has no answer
+                with np.errstate(all="ignore"):
+                    return float(self(np.asarray(step)))
             self._on_number = self._compiled()
             return self._on_number(step)
         step = _checked_step(step)
+        if kind_of(dtype_name(step.dtype)) == "float":
+            return _at_floats(self, step)
         return value_of(self, namespace_of(step), step)
 
     def _compiled(self) -> OnNumber:
@@ -284,6 +293,18 @@ def _checked_step(step: Array) -> Array:
             f"A schedule is a function of a step: an integer or real number, or an array of them, got {shown(step)}."
         )
     return step
+
+
+def _at_floats(rule: Schedule, step: Array) -> Array:
+    """A schedule at floating steps: those of 16 bits in single precision, and at NaN, NaN."""
+    xp, dtype = namespace_of(step), step.dtype
+    if BITS[dtype_name(dtype)] == 16:
+        step = xp.astype(step, xp.float32)
+    value = value_of(rule, xp, step)
+    known = step == step
+    known = xp.reshape(known, tuple(step.shape) + (1,) * len(rule.shape)) if rule.shape else known
+    value = xp.where(known, value, math.nan) if hasattr(value, "dtype") else value
+    return value if getattr(value, "dtype", dtype) == dtype else xp.astype(value, dtype)
 
 
 def schedule(

@@ -1,11 +1,11 @@
 """Schedules through given points: factors at steps, and lines or half waves between values at steps."""
 
-from itertools import pairwise
 from typing import Any
 
 from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleValueError
-from multisched.schedules.parts import CURVES, between, constant_like, fraction, one_of, reached, real
+from multisched.schedules.curves import CURVES, through
+from multisched.schedules.parts import one_of, real
 from multisched.schedules.piecewise import Steps, checked_steps, piecewise_constant
 from multisched.schedules.schedule import schedule
 
@@ -73,8 +73,4 @@ def piecewise_interpolate(xp: Namespace, step: Array, steps_and_values: Any, kin
     >>> [lr(step) for step in (0, 2, 4, 5, 6, 7)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
-    result = constant_like(xp, step, steps_and_values[0][1])
-    for (begin, before), (end, after) in pairwise(steps_and_values):
-        done = CURVES[kind](xp, fraction(xp, step, begin, end - begin))
-        result = xp.where(reached(xp, step, begin), between(before, after, done), result)
-    return result
+    return through(xp, step, steps_and_values, CURVES[kind])

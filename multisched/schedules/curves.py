@@ -1,0 +1,311 @@
+"""The curves that schedules follow, and the one way from a value to another: exact at both ends, never outside.
+
+A compiler may turn a division into a product with the reciprocal, and a product and a sum into one rounding, so that
+the part of a phase that is over is 0.99999994 at its end. So nothing here depends on a part being 1: values are
+measured from the end that is nearer to 0, where a part is exactly 0, and the other end is chosen by its step.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+from multisched.arrays import Array, Namespace, dtype_name
+from multisched.schedules.clock import (
+    at_most,
+    constant_like,
+    elapsed,
+    is_whole,
+    passed,
+    reached,
+    remaining,
+    turns,
+)
+from multisched.schedules.numbers import python_numbers
+from multisched.schedules.schedule import float_dtype
+
+Part = Callable[..., Array]
+"""A part of a way, times a factor, 1 unless it is given: `part()`, `part(math.pi / 2)`."""
+
+
+class Way(NamedTuple):
+    """How far a phase is: the part that is gone, 0 to 1, and that is left, 1 to 0; whether it has begun, and is over.
+
+    Both parts have all of their digits near 0, where one minus the other has lost them. Each is computed when it is
+    asked for. What has always begun, or is never over, says nothing of it.
+    """
+
+    gone: Part
+    left: Part
+    begun: Part | None = None
+    over: Part | None = None
+
+
+Curve = Callable[[Namespace, Way], Way]
+"""Another course over the same time: it gives both parts anew, 0 where they were 0."""
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+def line(xp: Namespace, way: Way) -> Way:
+    """As the time passes."""
+    return way
+
+
+def half_wave(xp: Namespace, way: Way) -> Way:
+    """Slow, fast, slow: `(1 - cos(pi * u)) / 2` of the way is gone, which is `sin(pi * u / 2) ** 2`."""
+
+    def wave(part: Part) -> Part:
+        def square(factor: float = 1) -> Array:
+            root = xp.sin(part(math.pi / 2))
+            return _times(factor, root * root)
+
+        return square
+
+    return way._replace(gone=wave(way.gone), left=wave(way.left))
+
+
+def power_of_half_wave(exponent: float) -> Curve:
+    """A power of what a half wave has left is left."""
+
+    def curve(xp: Namespace, way: Way) -> Way:
+        wave = half_wave(xp, way)
+        if exponent == 1:
+            return wave
+        left = lambda factor=1: _times(factor, xp.sin(way.left(math.pi / 2)) ** (2 * exponent))  # noqa: E731  # a part
+        return wave._replace(left=left, gone=_rest_of_power(xp, wave.gone, left, exponent))
+
+    return curve
+
+
+def power_of_left(exponent: float) -> Curve:
+    """A power of what is left is left."""
+
+    def curve(xp: Namespace, way: Way) -> Way:
+        if exponent == 1:
+            return way
+        left = lambda factor=1: _times(factor, way.left() ** exponent)  # noqa: E731  # a part
+        return way._replace(left=left, gone=_rest_of_power(xp, way.gone, left, exponent))
+
+    return curve
+
+
+def power_of_gone(exponent: float) -> Curve:
+    """A power of what is gone is gone."""
+
+    def curve(xp: Namespace, way: Way) -> Way:
+        turned = power_of_left(exponent)(xp, way._replace(gone=way.left, left=way.gone))
+        return way._replace(gone=turned.left, left=turned.gone)
+
+    return curve
+
+
+def _rest_of_power(xp: Namespace, part: Part, power: Part, exponent: float) -> Part:
+    """`1 - (1 - part) ** exponent`; where the part is small, with its digits."""
+
+    def rest(factor: float = 1) -> Array:
+        small = part()
+        inside = xp.where(small < 0.5, small, 0.5)  # beyond, a gradient through the branch not taken would be infinite
+        return _times(factor, xp.where(small < 0.5, -xp.expm1(exponent * xp.log1p(-inside)), 1 - power()))
+
+    return rest
+
+
+def _times(factor: float, value: Array) -> Array:
+    return value if factor == 1 else factor * value
+
+
+def part_of(xp: Namespace, count: Array, steps: float, factor: float = 1) -> Array:
+    """`factor * count / steps` of a floating count, rounded once if the count is not large."""
+    if factor == 1:
+        return count / float(steps)
+    each = factor / steps
+    if _in_double(xp, count):
+        return count * each
+    first = _first_digits(each)
+    return count * first + count * (each - first)
+
+
+def _first_digits(number: float) -> float:
+    """The first 12 digits of a number: their product with a whole number of 12 digits is exact in single precision."""
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(round(mantissa * 4096), exponent - 12)
+
+
+CURVES: dict[str, Curve] = {"linear": line, "cosine": half_wave, "1-sqrt": power_of_gone(0.5)}
+"""The shapes of a phase by name."""
+
+
+# --- from a value to another -----------------------------------------------------------------------------------------
+def between(
+    xp: Namespace, init: float, end: float, way: Way, *, before: Array | None = None, within: bool = True
+) -> Array:
+    """From `init` to `end`: exactly `init` before it has begun, exactly `end` when it is over, and always between them.
+
+    With `far` the value that is farther from 0, and `near` the other one, it is `near + (far - near) * part`, which has
+    as many digits near `near` as the part of the way from there. `before` is what rules in place of `init` before it
+    has begun. Only for what overshoots on purpose, `within` is False.
+    """
+    init, end = float(init), float(end)
+    falls = abs(end) <= abs(init)
+    near, far = (end, init) if falls else (init, end)
+    away, python = _away(near, far), xp is python_numbers
+    across = (near * far < 0 and not python) or not math.isfinite(away)
+    if across:  # their distance is larger than both, and so would be its rounding
+        value = init * way.left() + end * way.gone()
+    else:
+        part = way.left() if falls else way.gone()
+        value = near + away * part if near else far * part
+    if within and not python:
+        value = xp.clip(value, min(init, end), max(init, end))
+    always = python or across or abs(away) > 2.0**126  # infinite in single precision, times 0
+    if way.begun is not None and (before is not None or falls or always):
+        value = xp.where(way.begun(), value, init if before is None else before)
+    return value if way.over is None else xp.where(way.over(), end, value)
+
+
+def _away(near: float, far: float) -> float:
+    """`far - near`, rounded so that `near + away` is not beyond `far`."""
+    away = far - near
+    if math.isfinite(away) and abs(Fraction(away)) > abs(Fraction(far) - Fraction(near)):
+        away = math.nextafter(away, 0.0)
+    return away
+
+
+def phase(xp: Namespace, step: Array, begin: float, steps: float) -> Way:
+    """The way of the `steps` steps, more than 0, from `begin` on."""
+    end = begin + steps
+    ends: tuple[Part, Part] = (lambda: passed(xp, step, begin), lambda: reached(xp, step, end))
+    if xp is python_numbers:  # asked between its ends alone, which needs no bounds
+        return Way(
+            lambda factor=1: part_of(xp, step - begin if begin else step, steps, factor),
+            lambda factor=1: part_of(xp, end - step, steps, factor),
+            *ends,
+        )
+    if steps > 2.0**120 and dtype_name(float_dtype(xp, step)) != "float64":  # infinite in single precision
+        return Way(
+            lambda factor=1: constant_like(xp, step, 0.0),
+            lambda factor=1: constant_like(xp, step, float(factor)),
+            *ends,
+        )
+    return Way(
+        lambda factor=1: part_of(xp, elapsed(xp, step, begin, steps), steps, factor),
+        lambda factor=1: part_of(xp, remaining(xp, step, begin, steps), steps, factor),
+        *ends,
+    )
+
+
+def along(
+    xp: Namespace,
+    step: Array,
+    init: float,
+    end: float,
+    begin: float,
+    steps: float,
+    curve: Curve = line,
+    before: Array | None = None,
+) -> Array:
+    """From `init`, up to step `begin`, along a curve to `end`, from step `begin + steps` on. Without steps, a jump.
+
+    `before` is what rules in place of `init` up to step `begin`.
+    """
+    if steps == 0:
+        earlier = constant_like(xp, step, float(init)) if before is None else before
+        return xp.where(reached(xp, step, begin), float(end), earlier)
+    way = phase(xp, step, begin, steps)
+    if xp is python_numbers and curve is line:
+        value = _straight(xp, float(init), float(end), way.gone())
+        value = xp.where(passed(xp, step, begin), value, float(init) if before is None else before)
+        return xp.where(reached(xp, step, begin + steps), float(end), value)
+    return between(xp, init, end, curve(xp, way), before=before)
+
+
+def _straight(xp: Namespace, init: float, end: float, done: Array) -> Array:
+    """A line in double precision: what `init * (1 - u) + end * u` gives, to the last bit, unless it is outside."""
+    value, low, high = init * (1 - done) + end * done, min(init, end), max(init, end)
+    return init if low == high else xp.where(value < low, low, xp.where(value > high, high, value))
+
+
+def towards(xp: Namespace, step: Array, init: float, end: Array, steps: float) -> Array:
+    """A line in the first `steps` steps to a value that is itself an array: from exactly `init`, and between the two."""
+    init, way, begun = float(init), phase(xp, step, 0, steps), passed(xp, step, 0)
+    if xp is python_numbers:
+        done = way.gone()
+        return xp.where(begun, init * (1 - done) + end * done, init)
+    if init == 0:
+        return end * way.gone()
+    value = init * way.left() + end * way.gone()
+    rises = end > init
+    value = xp.where(xp.where(rises, value > end, value < end), end, value)
+    return xp.where(xp.where(rises, value < init, value > init) | ~begun, init, value)
+
+
+def through(xp: Namespace, step: Array, points: Sequence[tuple[float, float]], curve: Curve) -> Array:
+    """Through points `(step, value)`, in the order of their steps; level before the first and after the last."""
+    result = constant_like(xp, step, float(points[0][1]))
+    for (begin, init), (stop, end) in pairwise(points):
+        result = along(xp, step, init, end, begin, stop - begin, curve, result)
+    return result
+
+
+# --- laps ------------------------------------------------------------------------------------------------------------
+def lap(xp: Namespace, over: Array, up: float, down: float) -> Way:
+    """The way there in `up` steps and back in `down`, of which `over` are over; there, it is over."""
+    up, down = float(up), float(down)
+    rest = up + down - over
+
+    def gone(factor: float = 1) -> Array:
+        return _times(factor, xp.where(over < up, over / up, rest / down) if down else over / up)
+
+    def left(factor: float = 1) -> Array:
+        return _times(factor, xp.where(over < up, (up - over) / up, (over - up) / down) if down else (up - over) / up)
+
+    return Way(gone, left, lambda: over > 0, lambda: over == up)
+
+
+# --- powers ----------------------------------------------------------------------------------------------------------
+def power(xp: Namespace, base: float, count: Array, per: float = 1) -> Array:
+    """`base ** (count / per)`, for a positive base and counts that are not negative."""
+    if _in_double(xp, count):
+        return base ** (count / per)
+    return power_of_2(xp, math.log2(base) / per, count)
+
+
+_LAST = 160  # 2 ** -160 is 0 in single precision, and 2 ** 160 is infinite
+
+
+def power_of_2(xp: Namespace, rate: float, count: Array) -> Array:
+    """`2 ** (rate * count)` in single precision, for counts that are not negative.
+
+    A rounded exponent would be off by as many units as it is large. So the count is cut into at most 2 ** 12 pieces of
+    a power of 2, and the exponent of a piece into its first 12 digits and the rest: of the product of the two, which
+    is exact, the nearest even number is taken off; what is left is small, and so is its rounding. Half of the even
+    number is an exponent that single precision holds.
+    """
+    if rate == 0:
+        return constant_like(xp, count, 1.0)
+    last = min(_LAST / abs(rate), 2.0**100)  # beyond, the power is 0 or infinite
+    piece = 2 ** max(0, math.ceil(math.log2(last)) - 12)
+    pieces, rest = turns(xp, at_most(xp, count, math.ceil(last)), piece)
+    each = rate * piece
+    first = _first_digits(each)
+    half = xp.floor(pieces * (each / 2) + 0.5)
+    small = (pieces * first - 2 * half) + pieces * (each - first)
+    small = small if piece == 1 and is_whole(xp, count) else small + rest * rate
+    root = 2.0**half
+    return xp.exp(small * math.log(2)) * root * root
+
+
+def growth(xp: Namespace, rate: float, count: Array, start: float, most: float) -> Array:
+    """`exp(start + rate * count)` for counts up to `most` in size, up to `exp(80)` and down to its inverse."""
+    factor = math.exp(min(max(start, -40.0), 40.0))
+    if _in_double(xp, count):
+        return factor * xp.exp(rate * count)
+    first = _first_digits(rate)
+    exponent, rest = count * first, count * (rate - first)
+    exponent = xp.clip(exponent, -40.0, 40.0) if abs(rate) * most > 40 else exponent
+    return factor * xp.exp(exponent) * (1 + rest * (1 + 0.5 * rest))  # the rest is small
+
+
+def _in_double(xp: Namespace, count: Array) -> bool:
+    return xp is python_numbers or (not is_whole(xp, count) and dtype_name(count.dtype) == "float64")
