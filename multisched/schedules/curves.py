@@ -227,7 +227,7 @@ def _straight(xp: Namespace, init: float, end: float, done: Array) -> Array:
 
 
 def towards(xp: Namespace, step: Array, init: float, end: Array, steps: float) -> Array:
-    """A line in the first `steps` steps to a value that is itself an array: from exactly `init`, and between the two."""
+    """A line in the first `steps` steps to a value that is itself an array: from exactly `init`, never outside."""
     init, way, begun = float(init), phase(xp, step, 0, steps), passed(xp, step, 0)
     if xp is python_numbers:
         done = way.gone()
