@@ -201,6 +201,7 @@ class PinnedStage:
         self._copies: list[torch.Tensor] = []
         self._events: list[Any] = []
 
+    @torch.inference_mode(False)  # the copies are kept
     @torch.no_grad()
     def put(self, arrays: list[torch.Tensor]) -> None:
         if [(c.shape, c.dtype) for c in self._copies] != [(a.shape, a.dtype) for a in arrays]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from multisched.arrays import LARGEST_SHARE, LEAST_SHARE, Array, exact_share
+from multisched.arrays import LARGEST_SHARE, LEAST_SHARE, Array, dtype_name, exact_share
 from multisched.runtime.protocol import Backend, Runs
 from multisched.trees.packing import LARGEST, LARGEST_EXCHANGED, Group, grouped
 from multisched.trees.rounding import Rounding
@@ -34,7 +34,8 @@ class Pool:
         self.groups = grouped(self._shapes, packed, LARGEST if backend.in_place else LARGEST_EXCHANGED)
         self.arrays = [self._initial(group, here, device) for group in self.groups]
         self.rests = [
-            [backend.xp.zeros_like(a) for a in self.arrays] for _ in range(rounding.parts - 1 if rounding else 0)
+            [self._lasting(backend.xp.zeros_like(a), dtype_name(a.dtype)) for a in self.arrays]
+            for _ in range(rounding.parts - 1 if rounding else 0)
         ]
         self._memo: dict[str, Any] = {}
         self._splits: dict[tuple[str, ...], Any] = {}
@@ -42,7 +43,14 @@ class Pool:
     def _initial(self, group: Group, parts: Sequence[Array], device: Any) -> Array:
         made = [self._backend.asarray(parts[i], self.dtypes[i], device) for i in group.leaves]
         xp = self._backend.xp
-        return xp.concat([xp.reshape(array, (-1,)) for array in made]) if group.packed else made[0]
+        if not group.packed:
+            return made[0]
+        joined = xp.concat([xp.reshape(array, (-1,)) for array in made])
+        return self._lasting(joined, self.dtypes[group.leaves[0]])
+
+    def _lasting(self, array: Array, dtype: str) -> Array:
+        """A copy that can still be written when a mode that is on now, as that of torch for inference, has ended."""
+        return self._backend.asarray(array, dtype)
 
     # --- writing
     def forget(self) -> None:

@@ -304,27 +304,31 @@ def test_the_modules_own_hook_has_the_last_word(tmp_path):
     assert keep.saved[0]["state_dict"] == {}
 
 
+class Evaluated(Module):
+    """Notes the weight of each stage, predictions included."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = torch.nn.Parameter(torch.zeros(3))  # a second leaf, with which the weight shares a buffer
+
+    def predict_step(self, batch, index):
+        self.tested.append(self.layer.weight.item())
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A folder with checkpoints after 8 and 16 steps, and one without an average; and the weights after each step."""
     folder = tmp_path_factory.mktemp("run")
     callback = integration.AverageCallback(ms.ema(DECAY))
     every = lightning.pytorch.callbacks.ModelCheckpoint(folder, "{step}", save_top_k=-1)
-    module, made = fit(folder, callback, every, limit_val_batches=0)
+    module, made = fit(folder, callback, every, module=Evaluated(), limit_val_batches=0)
     quietly(made.save_checkpoint, folder / "weights.ckpt", weights_only=True)
-    _, made = fit(folder, limit_val_batches=0, max_epochs=1)
+    _, made = fit(folder, module=Evaluated(), limit_val_batches=0, max_epochs=1)
     quietly(made.save_checkpoint, folder / "without.ckpt")
     return folder, weights_of(module)
 
 
 STAGES = ("validate", "test", "predict", "fit")
-
-
-class Evaluated(Module):
-    """Notes the weight of each stage, predictions included."""
-
-    def predict_step(self, batch, index):
-        self.tested.append(self.layer.weight.item())
 
 
 ORDERS = [(order, True) for order in ((a, b) for a in STAGES for b in STAGES)]
