@@ -5,6 +5,7 @@ compiled; there is no gradient to stop.
 """
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -153,6 +154,11 @@ class ArrayApiBackend:
 
     def write(self, target: Any, value: Any) -> None:
         raise TypeError(f"Arrays of the backend {self.name!r} cannot be written.")
+
+    def overwrites(self, target: Any, value: Any) -> Callable[[], object]:
+        if type(self).write is ArrayApiBackend.write:
+            self.write(target, value)  # raises
+        return partial(self.write, target, value)
 
 
 class HostStage:

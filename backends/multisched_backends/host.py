@@ -2,61 +2,220 @@
 
 The loop is compiled by numba and goes through a table of addresses, so that a leaf costs no call: 2,000 small arrays
 take little longer than one of the same size.
+
+Whatever writes is prepared here and run later, by `multisched.runtime.commit`: the calling thread may run the handler
+of a signal between two lines of Python, and must not stop there. So its own part of the work is calls of C functions.
+The other threads run no handlers, so they may run Python.
 """
 
+import ctypes
 import importlib
 import os
+import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from itertools import chain, starmap
+from operator import call, itemgetter
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
 
-Job = Callable[[], None]
+Write = Callable[[], object]
+"""A C function with its arguments."""
+Call = tuple[Any, ...]
+"""The same, as a tuple: it takes less time to make."""
+Job = Callable[[], Sequence[Call]]
+"""The calls of one job, which work in the memory of the thread that asks for them, one after another."""
 
 ALONE = 1024 * 1024
 """Elements below which a second thread costs more than it brings."""
 _LONGEST = 128 * 1024
 """Elements of a row of a table: what one thread does before another may take over."""
+_MOST = 8
+"""Threads beyond which the memory is no faster."""
+
+exhaust = deque[object](maxlen=0).extend
+"""Goes through an iterator in C and keeps nothing of it."""
+
+
+def sequence(calls: Iterable[Call]) -> Write:
+    """Calls, one after another, as one; the iterable is a list, or made in C like it."""
+    return partial(exhaust, starmap(call, calls))
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------
-@cache
-def _workers() -> tuple[int, ThreadPoolExecutor | None]:
+class _Shared:
+    """Jobs that several threads take from one queue."""
+
+    def __init__(self, entries: Iterable[tuple[Sequence[Call], Job]], threads: int):
+        self.waiting: deque[Any] = deque([*entries, *[None] * (threads + 1)])  # a None for each thread that takes them
+        self.left = [None] * (len(self.waiting) - threads - 1)
+        """One for each job of another thread that is not done."""
+        self.busy: list[None] = []
+        """One for each other thread that is at work."""
+        self.failed: list[BaseException] = []
+        self.thread = threading.get_ident()
+
+    def serve(self) -> None:
+        """Do jobs until there are none, as one of the other threads."""
+        self.busy.append(None)
+        try:
+            while self.waiting and (entry := self.waiting.popleft()) is not None:
+                try:
+                    exhaust(starmap(call, entry[1]()))
+                finally:
+                    self.left.pop()
+        except BaseException as error:
+            self.failed.append(error)
+        finally:
+            self.busy.pop()
+
+
+class _Crew:
+    """Threads that wait for work; they end with the process."""
+
+    def __init__(self) -> None:
+        self.cores = _cores()
+        self.work: SimpleQueue[_Shared] = SimpleQueue()
+        self.threads: list[threading.Thread] = []
+        self._starting = threading.RLock()
+
+    def wanted(self, count: int) -> int:
+        """How many of `count` threads there are: none while Python shuts down, when they do not run any more."""
+        if sys.is_finalizing():
+            return 0
+        while len(self.threads) < count:
+            with self._starting:
+                thread = threading.Thread(target=_work, args=(self.work,), name="multisched", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system has no more, or Python shuts down
+                    return len(self.threads)
+                self.threads.append(thread)
+        return count
+
+
+def _work(queue: "SimpleQueue[_Shared]") -> None:
+    with np.errstate(all="ignore"):
+        while True:
+            queue.get().serve()
+
+
+def _cores() -> int:
+    """The cores that this process may use; OMP_NUM_THREADS, where it is a number of threads, says so too."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # no Linux
         cores = os.cpu_count() or 1
-    cores = min(cores, 8, int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or cores))
-    return cores, ThreadPoolExecutor(cores - 1, "multisched") if cores > 1 else None
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # of a list, one for each level of nesting
+    asked = int(first) if first.isascii() and first.isdecimal() and len(first) < 10 else 0
+    return min(cores, _MOST, asked or cores)
 
 
-def run(jobs: Iterable[Job], elements: int) -> None:
-    """Do jobs of so many elements together, by several threads if it is worth it; they run in no order."""
-    waiting = deque(jobs)
-    cores, pool = _workers()
-    if pool is None or elements < ALONE or len(waiting) < 2:
-        _serve(waiting)
-        return
-    others = [pool.submit(_serve, waiting) for _ in range(min(cores, len(waiting)) - 1)]
+_crew = _Crew()
+_open: list[_Shared] = []
+"""What threads work at now."""
+
+
+def _forget() -> None:
+    """A forked process has none of the threads."""
+    global _crew
+    _crew = _Crew()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def together(jobs: Sequence[Job], elements: int) -> list[Write]:
+    """Jobs of so many elements, by this thread and others, if it is worth it; they run in no order."""
+    crew = _crew
+    mine = [job() for job in jobs]
+    others = min(crew.cores, len(jobs)) - 1
+    others = crew.wanted(others) if others > 0 and elements >= ALONE else 0
+    if not others:
+        return [sequence(chain.from_iterable(mine))]
+    shared = _Shared(zip(mine, jobs, strict=True), others)
+    ours = map(itemgetter(0), iter(shared.waiting.popleft, None))
+    return [*_begun(crew, shared, others), sequence(chain.from_iterable(ours)), *_ended(shared, shared.busy, _turn)]
+
+
+def apart(jobs: Sequence[Callable[[], None]]) -> list[Write]:
+    """Functions in Python, done by other threads while this one waits, where no signal stops them."""
+    crew = _crew
+    others = crew.wanted(min(crew.cores, len(jobs)))
+    if not others:
+        return list(jobs)
+    shared = _Shared((((), partial(_once, job)) for job in jobs), others)
+    return [*_begun(crew, shared, others), *_ended(shared, shared.left, _nap())]
+
+
+def _once(job: Callable[[], None]) -> Sequence[Call]:
+    return ((job,),)
+
+
+def _begun(crew: _Crew, shared: _Shared, others: int) -> list[Write]:
+    return [partial(_open.append, shared), partial(exhaust, map(crew.work.put, [shared] * others))]
+
+
+def _ended(shared: _Shared, until: list[None], pause: Write) -> list[Write]:
+    """Wait in C until a list is empty, and raise what another thread raised."""
+    return [
+        _waiting(until, pause),
+        partial(exhaust, map(_raise, shared.failed)),
+        partial(_open.remove, shared),
+    ]
+
+
+def _waiting(until: list[None], pause: Write) -> Write:
+    return partial(exhaust, zip(iter(until.__len__, 0), iter(pause, _NEVER), strict=False))
+
+
+def settle() -> None:
+    """Wait until no other thread works for this one, which has failed."""
+    for shared in [shared for shared in _open if shared.thread == threading.get_ident()]:
+        shared.waiting.clear()
+        _waiting(shared.busy, _turn)()
+        _open.remove(shared)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+_NEVER = object()
+_turn = partial(time.sleep, 0)
+"""Lets other threads run; it ends at once, so it handles no signals."""
+
+
+@cache
+def _nap() -> Write:
+    """Sleeps for 0.1 ms and handles no signals, as all functions of Python that wait do."""
     try:
-        _serve(waiting)
-    finally:
-        for other in others:
-            other.result()
+        api = ctypes.CDLL(ctypes.pythonapi._name, handle=ctypes.pythonapi._handle)  # one that lets other threads run
+        api.PyThread_allocate_lock.restype = ctypes.c_void_p
+        lock = ctypes.c_void_p(api.PyThread_allocate_lock())
+        api.PyThread_acquire_lock(lock, 1)
+        return partial(api.PyThread_acquire_lock_timed, lock, ctypes.c_longlong(100), 0)  # it is never released
+    except AttributeError:
+        return _turn
 
 
-def _serve(waiting: deque[Job]) -> None:
-    """Do jobs until there are none; several threads take from one queue."""
-    with np.errstate(all="ignore"):
-        while True:
-            try:
-                job = waiting.popleft()
-            except IndexError:
-                return
-            job()
+def memory(dtype: np.dtype[Any], size: int, use: str) -> np.ndarray:
+    """Memory of this thread, kept: new pages cost more than what is done in them."""
+    kept = _own.__dict__.setdefault("kept", {})
+    found: np.ndarray | None = kept.get((dtype, use))
+    if found is None or found.size < size:
+        kept[dtype, use] = found = np.empty(size, dtype)
+    return found[:size]
+
+
+_own = threading.local()
 
 
 # --- one loop over all leaves ----------------------------------------------------------------------------------------
@@ -73,14 +232,13 @@ class Table:
         starts = np.searchsorted(ends, np.arange(0, self._elements, max(_LONGEST, self._elements // 64)), side="right")
         self._parts = np.unique([*starts, len(self._rows)]).tolist()
 
-    def blend(self, share: float) -> None:
+    def blend(self, share: float) -> list[Write]:
         """`old + share * (new - old)` for each row."""
         rows, kernel, exact = self._rows, self._kernel, self._real(share)
         if len(self._parts) == 2 or self._elements < ALONE:
-            kernel(rows, 0, len(rows), exact)
-            return
+            return [partial(kernel, rows, 0, len(rows), exact)]
         pairs = zip(self._parts, self._parts[1:], strict=False)
-        run([lambda a=a, b=b: kernel(rows, a, b, exact) for a, b in pairs], self._elements)  # type: ignore[misc]
+        return together([partial(_once, partial(kernel, rows, a, b, exact)) for a, b in pairs], self._elements)
 
 
 def _cut(old: int, new: int, size: int, width: int) -> np.ndarray:
@@ -105,19 +263,17 @@ Left = tuple[list[Any], list[list[list[Any]]]]
 """Arrays of state, and the leaves of each."""
 
 
-def blend(old: list[Any], new: list[list[list[Any]]], share: float, look: Look) -> Left:
-    """Blend in all leaves that the compiled loop can do; returns what is left."""
+def blend(old: list[Any], new: list[list[list[Any]]], share: float, look: Look) -> tuple[list[Write], Left]:
+    """Blend in all leaves that the compiled loop can do; returns what does it, and what is left."""
     if not compiled():
-        return old, new
+        return [], (old, new)
     memo = getattr(new, "memo", {})
     memo["calls"] = memo.get("calls", 0) + 1
     again = memo["calls"] > 1
     tables, left = memo.get("plan") or _plan(old, new, look, again)
     if again:
         memo["plan"] = tables, left
-    for table in tables:
-        table.blend(share)
-    return left
+    return [write for table in tables for write in table.blend(share)], left
 
 
 def _plan(old: list[Any], new: list[list[list[Any]]], look: Look, packs: bool) -> tuple[list[Table], Left]:

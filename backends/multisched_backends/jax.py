@@ -9,9 +9,11 @@ import jax.numpy as xp
 import numpy as np
 
 from multisched.errors import DeviceError
+from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Container, Part, Parts, Step
 from multisched_backends import jax_sharding
 from multisched_backends.array_api import ArrayApiBackend, blended, blended_by
+from multisched_backends.host import Write
 
 _PLAIN = (list, tuple, dict, type(None))
 """Containers of Python, which are not JAX's own."""
@@ -109,21 +111,44 @@ class JaxBackend(ArrayApiBackend):
     def beside(self, value: Any, like: Any) -> Any:
         return jax.device_put(value.astype(like.dtype), like.sharding)
 
+    def renewed(self, array: Any) -> Any:
+        """Zeros in the place of an array that was donated to a call that never gave it back."""
+        return xp.zeros(array.shape, array.dtype, device=array.sharding)
+
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        return jax_sharding.by_place(_blend, old, new, share, where)
+        result = list(old)
+        commit(self.blend_writes(result, new, share, where))
+        return result
+
+    def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
+        return jax_sharding.by_place(_kept if _debugging() else _blend, old, new, share, where)
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
-        return jax_sharding.by_place(partial(_blend_by, step), old, new, *scalars)
+        result = list(old)
+        commit(self.blend_by_writes(step, result, new, *scalars))
+        return result
+
+    def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
+        run = _kept_by if _debugging() else _blend_by
+        return jax_sharding.by_place(partial(run, step), old, new, *scalars)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+def _debugging() -> bool:
+    """Whether a call may raise when its result is known: then it is not donated what is to be kept."""
+    return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # type: ignore[attr-defined]
+
+
+def _by_step(step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
     return blended_by(xp, step, old, new, scalars, jax_sharding.positions)
 
 
-@partial(jax.jit, donate_argnums=0)
-def _blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
+def _by_share(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
     return blended(xp, old, new, share, where)
+
+
+_blend, _kept = jax.jit(_by_share, donate_argnums=0), jax.jit(_by_share)
+_blend_by = jax.jit(_by_step, static_argnums=0, donate_argnums=1)
+_kept_by = jax.jit(_by_step, static_argnums=0)
 
 
 class TreeLeaves:

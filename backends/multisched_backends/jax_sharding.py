@@ -1,6 +1,9 @@
 """JAX's arrays over several devices: which may be arguments of one call, and where their elements are."""
 
 from collections.abc import Callable, Hashable
+from functools import partial
+from itertools import chain, repeat, starmap
+from operator import setitem
 from typing import Any
 
 import jax
@@ -9,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from multisched.runtime.protocol import Part
 from multisched_backends.array_api import wrapped
+from multisched_backends.host import Write, exhaust
 
 
 def placed(array: Any) -> Any:
@@ -35,20 +39,24 @@ def part_of(array: Any) -> Part | None:
     return Part("an array over several processes", "Save avg.state_dict() with Orbax, on all of them.")
 
 
-def by_place(run: Callable[..., list[Any]], old: list[Any], new: list[Any], *scalars: Any) -> list[Any]:
-    """`run(old, new, *scalars)`, for the arrays of each place by themselves."""
+def by_place(run: Callable[..., list[Any]], old: list[Any], new: list[Any], *scalars: Any) -> list[Write]:
+    """What puts `run(old, new, *scalars)` into `old`, for the arrays of each place by themselves.
+
+    Each is one call of a C function, once `run` is compiled: `run` may be donated the arrays that it replaces.
+    """
     numbers: dict[Hashable, list[int]] = {}
     one = {_first(array).sharding for array in old}
     for i, array in enumerate(old if len(one) > 1 else old[:1]):
         numbers.setdefault(place(_first(array)), []).append(i)
     if len(numbers) <= 1:
-        return run(old, list(new), *_moved(scalars, old))
-    result: list[Any] = [None] * len(old)
+        result = starmap(run, [(list(old), list(new), *_moved(scalars, old))])
+        return [partial(exhaust, map(partial(setitem, old, slice(None)), result))]
+    writes: list[Write] = []
     for those in numbers.values():
         here = [old[i] for i in those]
-        for i, array in zip(those, run(here, [new[i] for i in those], *_moved(scalars, here)), strict=True):
-            result[i] = array
-    return result
+        result = starmap(run, [(here, [new[i] for i in those], *_moved(scalars, here))])
+        writes.append(partial(exhaust, map(setitem, repeat(old), those, chain.from_iterable(result))))
+    return writes
 
 
 def _first(array: Any) -> Any:

@@ -1,6 +1,8 @@
 """NumPy: state is written in place, and programs run as they are."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from operator import setitem
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from multisched.errors import DTypeError
+from multisched.errors import DTypeError, shown
+from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Cell, Parts, Step
-from multisched_backends import numpy_blend
+from multisched_backends import host, numpy_blend
 from multisched_backends.array_api import ArrayApiBackend
+from multisched_backends.host import Write
 
 _WHOLE = repeat(...)
 
@@ -68,16 +72,41 @@ class NumpyBackend(ArrayApiBackend):
         return [leaf.shape for leaf in leaves], [leaf.dtype for leaf in leaves]
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        if (where is None or where) and (share is None or share != 0):
-            numpy_blend.blend(old, new, None if share is None else float(share))
+        with self.committing():
+            commit(self.blend_writes(old, new, share, where))
         return old
 
+    def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
+        if (where is None or where) and (share is None or share != 0):
+            return numpy_blend.blend(old, new, None if share is None else float(share))
+        return []
+
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
-        numpy_blend.blend_by(step, old, new, scalars)
+        with self.committing():
+            commit(self.blend_by_writes(step, old, new, *scalars))
         return old
+
+    def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
+        return numpy_blend.blend_by(step, old, new, scalars)
 
     def write(self, target: Any, value: Any) -> None:
         np.copyto(target, value, casting="same_kind")
+
+    def overwrites(self, target: Any, value: Any) -> Write:
+        if not isinstance(target, np.ndarray):
+            raise TypeError(f"a scalar of NumPy, {shown(target)}, cannot be written.")
+        if not target.flags.writeable:
+            raise ValueError("assignment destination is read-only.")
+        return partial(setitem, target, ..., value)
+
+    @contextmanager
+    def committing(self, targets: Iterable[Any] = ()) -> Iterator[None]:
+        with np.errstate(all="ignore"):  # infinite values are the model's business; a warning would run Python
+            try:
+                yield
+            except BaseException:
+                host.settle()
+                raise
 
 
 def _astype(array: Any, dtype: Any) -> Any:

@@ -1,10 +1,13 @@
 """NumPy's averages of whole models, at the speed of memory: one pass, in blocks that stay in the cache, by threads.
 
 With the extra `fast` it is one compiled loop; without, three calls of NumPy work on each block. Both give the same
-numbers: `old + share * (new - old)`, each operation rounded.
+numbers: `old + share * (new - old)`, each operation rounded. What is here prepares the calls, see `host`; a function of
+NumPy that asks Python how to dispatch is taken without that (`_concatenate`, and an assignment for `copyto`).
 """
 
-import threading
+from collections.abc import Sequence
+from functools import partial
+from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -12,23 +15,26 @@ import numpy as np
 from multisched.runtime.protocol import Parts, Step
 from multisched_backends import host
 from multisched_backends.array_api import wrapped
-from multisched_backends.host import Job
+from multisched_backends.host import Call, Job, Write
 
 BLOCK = 64 * 1024
 """Elements of a block: what is read twice of it comes from the cache the second time."""
 
+_concatenate: Any = getattr(np.concatenate, "_implementation", np.concatenate)
 
-def blend(old: list[np.ndarray], new: list[list[list[np.ndarray]]], share: float | None) -> None:
-    """Blend leaves into each array of `old` in place; `share` None or 1 copies."""
+
+def blend(old: list[np.ndarray], new: list[list[list[np.ndarray]]], share: float | None) -> list[Write]:
+    """What blends leaves into each array of `old` in place; `share` None or 1 copies."""
+    writes: list[Write] = []
     if share is not None and share != 1:
-        old, new = host.blend(old, new, share, _Look())
+        writes, (old, new) = host.blend(old, new, share, _Look())
     jobs: list[Job] = []
     for target, runs in zip(old, new, strict=True):
         if len(runs) == 1 and len(runs[0]) == 1:
             jobs += _single(target, runs[0][0], share)
         else:
-            jobs.append(_pack_job(target, runs, share))
-    host.run(jobs, sum(target.size for target in old))
+            jobs.append(partial(_pack, target, runs, share))
+    return writes + host.together(jobs, sum(target.size for target in old)) if jobs else writes
 
 
 class _Look:
@@ -49,9 +55,9 @@ class _Look:
         return array.size
 
 
-def blend_by(step: Step, old: list[Parts], new: list[list[list[np.ndarray]]], scalars: tuple[Any, ...]) -> None:
-    """`step` on each tuple of arrays, block by block, in place."""
-    jobs: list[Job] = []
+def blend_by(step: Step, old: list[Parts], new: list[list[list[np.ndarray]]], scalars: tuple[Any, ...]) -> list[Write]:
+    """What does `step` on each tuple of arrays, block by block, in place; steps are Python, for other threads."""
+    jobs = []
     start = 0
     for parts, runs in zip(old, new, strict=True):
         flat = [part.reshape(-1) for part in parts]
@@ -59,21 +65,18 @@ def blend_by(step: Step, old: list[Parts], new: list[list[list[np.ndarray]]], sc
             value = runs[0][0].reshape(-1)
         else:
             value = np.empty(flat[0].size, runs[0][0].dtype)
-            _gather(value, runs)
+            host.sequence(_gather(value, runs))()
         for at in range(0, value.size, BLOCK):
             block = tuple(part[at : at + BLOCK] for part in flat)
-            jobs.append(_step_job(step, block, value[at : at + BLOCK], start + at, scalars))
+            jobs.append(partial(_step, step, block, value[at : at + BLOCK], start + at, scalars))
         start += value.size
-    host.run(jobs, start)
+    return host.apart(jobs)
 
 
-def _step_job(step: Step, parts: Parts, value: np.ndarray, at: int, scalars: tuple[Any, ...]) -> Job:
-    def job() -> None:
-        index = np.arange(value.size, dtype=np.int32) + np.int32(wrapped(at))
-        for part, result in zip(parts, step(parts, value, index, *scalars), strict=True):
-            part[...] = result
-
-    return job
+def _step(step: Step, parts: Parts, value: np.ndarray, at: int, scalars: tuple[Any, ...]) -> None:
+    index = np.arange(value.size, dtype=np.int32) + np.int32(wrapped(at))
+    for part, result in zip(parts, step(parts, value, index, *scalars), strict=True):
+        part[...] = result
 
 
 def _single(old: np.ndarray, new: np.ndarray, share: float | None) -> list[Job]:
@@ -82,58 +85,59 @@ def _single(old: np.ndarray, new: np.ndarray, share: float | None) -> list[Job]:
     elif new.flags.f_contiguous and old.flags.f_contiguous:
         old, new = old.reshape(-1, order="F"), new.reshape(-1, order="F")
     if old.ndim == 0 or old.size <= BLOCK:
-        return [_job(old, new, share)]
+        return [partial(_block, old, new, share)]
     rows = max(1, BLOCK * len(old) // old.size)
-    return [_job(old[i : i + rows], new[i : i + rows], share) for i in range(0, len(old), rows)]
+    return [partial(_block, old[i : i + rows], new[i : i + rows], share) for i in range(0, len(old), rows)]
 
 
-def _job(old: np.ndarray, new: np.ndarray, share: float | None) -> Job:
-    return lambda: _block(old, new, share)
+def _pack(old: np.ndarray, runs: list[list[np.ndarray]], share: float | None) -> Sequence[Call]:
+    if share is None or share == 1:
+        return _gather(old, runs)
+    value = host.memory(old.dtype, old.size, "pack")
+    calls = _gather(value, runs)
+    for i in range(0, old.size, BLOCK):
+        calls += _block(old[i : i + BLOCK], value[i : i + BLOCK], share)
+    return calls
 
 
-def _pack_job(old: np.ndarray, runs: list[list[np.ndarray]], share: float | None) -> Job:
-    def job() -> None:
-        if share is None or share == 1:
-            _gather(old, runs)
-            return
-        value = _scratch(old.dtype, old.size, "pack")
-        _gather(value, runs)
-        for i in range(0, old.size, BLOCK):
-            _block(old[i : i + BLOCK], value[i : i + BLOCK], share)
-
-    return job
-
-
-def _gather(target: np.ndarray, runs: list[list[np.ndarray]]) -> None:
+def _gather(target: np.ndarray, runs: list[list[np.ndarray]]) -> list[Call]:
     """The leaves of all runs, one after another in a flat array."""
+    calls: list[Call] = []
     at = 0
     for run in runs:
         shape, size = run[0].shape, run[0].size * len(run)
         part = target[at : at + size]
         at += size
         if shape:
-            np.concatenate(run, out=part.reshape(len(run) * shape[0], *shape[1:]), casting="unsafe")
+            out = part.reshape(len(run) * shape[0], *shape[1:])
+            calls.append((partial(_concatenate, run, out=out, casting="unsafe"),))
         else:
-            np.stack(run, out=part, casting="unsafe")
+            calls += [(setitem, part, i, leaf) for i, leaf in enumerate(run)]
+    return calls
 
 
-def _block(old: np.ndarray, new: np.ndarray, share: float | None) -> None:
+def _block(old: np.ndarray, new: np.ndarray, share: float | None) -> list[Call]:
     if share is None or share == 1:
-        np.copyto(old, new, casting="unsafe")
-        return
+        return [(setitem, old, ..., new)]
     dtype = _arithmetic(old.dtype)
-    change = _scratch(dtype, old.size, "change").reshape(old.shape)
+    change = _memory(dtype, old, "change")
+    calls: list[Call] = []
     base = old
     if dtype != old.dtype:
-        base = _scratch(dtype, old.size, "base").reshape(old.shape)
-        np.copyto(base, old)
-    if new.dtype == dtype == old.dtype:
-        np.subtract(new, base, out=change)
+        base = _memory(dtype, old, "base")
+        calls.append((setitem, base, ..., old))
+        if new.dtype != old.dtype:
+            narrow = _memory(old.dtype, old, "narrow")
+            calls.append((setitem, narrow, ..., new))
+            new = narrow
+    if new.dtype == dtype:
+        calls.append((np.subtract, new, base, change))
     else:
-        np.copyto(change, new.astype(old.dtype, copy=False) if dtype != old.dtype else new, casting="unsafe")
-        np.subtract(change, base, out=change)
-    np.multiply(change, dtype.type(0).real.dtype.type(share), out=change)
-    np.add(base, change, out=old, casting="unsafe")
+        calls += [(setitem, change, ..., new), (np.subtract, change, base, change)]
+    calls.append((np.multiply, change, dtype.type(0).real.dtype.type(share), change))
+    if dtype == old.dtype:
+        return [*calls, (np.add, base, change, old)]
+    return [*calls, (np.add, base, change, change), (setitem, old, ..., change)]
 
 
 def _arithmetic(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -141,13 +145,5 @@ def _arithmetic(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
-_own = threading.local()
-
-
-def _scratch(dtype: np.dtype[Any], size: int, use: str) -> np.ndarray:
-    """Memory of this thread, kept: new pages cost more than what is done in them."""
-    kept = _own.__dict__.setdefault("kept", {})
-    found: np.ndarray | None = kept.get((dtype, use))
-    if found is None or found.size < size:
-        kept[dtype, use] = found = np.empty(max(size, BLOCK), dtype)
-    return found[:size]
+def _memory(dtype: np.dtype[Any], like: np.ndarray, use: str) -> np.ndarray:
+    return host.memory(dtype, max(like.size, BLOCK), use)[: like.size].reshape(like.shape)

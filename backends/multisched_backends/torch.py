@@ -1,6 +1,8 @@
 """torch: state is written in place, outside autograd; programs run eagerly, so that gradients reach the outputs."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -8,9 +10,11 @@ import numpy as np
 import torch
 
 from multisched.errors import DeviceError, DTypeError
+from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
-from multisched_backends import torch_blend, torch_trees
+from multisched_backends import host, torch_blend, torch_trees
 from multisched_backends.array_api import ArrayApiBackend
+from multisched_backends.host import Write
 
 # torch's own function where it agrees with the standard once dtypes agree, as they do in a program: it costs a third.
 _NATIVE = ("where", "abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "negative", "square", "isnan", "logical_not")
@@ -144,14 +148,35 @@ class TorchBackend(ArrayApiBackend):
         return torch_trees.spread(part, like)
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
-        with torch.inference_mode(False), torch.no_grad():
-            torch_blend.blend(old, new, share, where)
+        with self.committing():
+            commit(self.blend_writes(old, new, share, where))
         return old
 
-    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+    def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
         with torch.inference_mode(False), torch.no_grad():
-            torch_blend.blend_by(step, old, new, scalars)
+            return torch_blend.blend(old, new, share, where)
+
+    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+        with self.committing():
+            commit(self.blend_by_writes(step, old, new, *scalars))
         return old
+
+    def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
+        def run() -> None:
+            with torch.inference_mode(False), torch.no_grad():
+                torch_blend.blend_by(step, old, new, scalars)
+
+        return host.apart([torch_blend.on_its_stream(run, old[0][0])])
+
+    @contextmanager
+    def committing(self, targets: Iterable[Any] = ()) -> Iterator[None]:
+        inference = any(map(torch.Tensor.is_inference, targets))  # such tensors can be written in this mode alone
+        with torch.inference_mode(inference), torch.no_grad(), torch._C.DisableTorchFunction():  # which would be Python
+            try:
+                yield
+            except BaseException:
+                host.settle()
+                raise
 
     def stage(self) -> Stage:
         return torch_trees.PinnedStage()
@@ -159,6 +184,19 @@ class TorchBackend(ArrayApiBackend):
     def write(self, target: Any, value: Any) -> None:
         with torch.no_grad():
             target.copy_(value)
+
+    def overwrites(self, target: Any, value: Any) -> Write:
+        if torch._debug_has_internal_overlap(target) == 1:
+            raise ValueError(
+                "several elements of an expanded tensor are one number in memory, which cannot be written."
+            )
+        return partial(target.copy_, value)
+
+    def memory(self, array: Any) -> Any:
+        return array.data
+
+    def reattaching(self, array: Any, memory: Any) -> Write | None:
+        return torch_trees.reattaching(array, memory)
 
 
 def _dense(new: torch.Tensor) -> torch.Tensor:

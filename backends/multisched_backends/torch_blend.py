@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from multisched.runtime.protocol import Parts, Step
 from multisched_backends import host, torch_triton
 from multisched_backends.array_api import wrapped
+from multisched_backends.host import Call, Write
 from multisched_backends.torch_trees import local
 
 CHUNK = 256 * 1024
@@ -22,15 +23,17 @@ CHUNK_APART = 8 * 1024 * 1024
 _own = threading.local()
 
 
-def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> None:
-    """Blend leaves into each tensor of `old`, in place."""
+def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Write]:
+    """What blends leaves into each tensor of `old`, in place: calls of C functions of torch."""
+    writes: list[Write] = []
     if isinstance(share, float) and share == 0:
-        return
+        return writes
     if where is None and isinstance(share, float) and share != 1:
-        if torch_triton.blended(old, new, share):
-            return
-        old, new = host.blend(old, new, share, _Look())
+        if (launches := torch_triton.launches(old, new)) is not None:
+            return host.apart([on_its_stream(partial(torch_triton.launch, launches, share), old[0])])
+        writes, (old, new) = host.blend(old, new, share, _Look())
     alike: tuple[list[Any], list[Any]] = ([], [])
+    calls: list[Call] = []
     for target, runs in zip(old, new, strict=True):
         if len(runs) == 1 and len(runs[0]) == 1:
             value = runs[0][0]
@@ -38,18 +41,17 @@ def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) ->
                 alike[0].append(target)
                 alike[1].append(value)
             else:
-                _chunked(target, value, share, where)
+                calls += _chunked(target, value, share, where)
         elif share is None and where is None:
-            _gather(target, runs)
+            calls += _gather(target, runs)
         else:
             value = _scratch(target.dtype, target.device, target.numel(), "values")
-            _gather(value, runs)
-            _chunked(target, value, share, where)
+            calls += _gather(value, runs)
+            calls += _chunked(target, value, share, where)
     if alike[0]:
-        if share is None or share == 1:
-            torch._foreach_copy_(*alike)
-        else:
-            torch._foreach_lerp_(*alike, share)
+        copies = share is None or share == 1
+        calls.append((torch._foreach_copy_, *alike) if copies else (torch._foreach_lerp_, *alike, share))
+    return [*writes, host.sequence(calls)] if calls else writes
 
 
 def _by_torch(share: Any) -> bool:
@@ -58,6 +60,19 @@ def _by_torch(share: Any) -> bool:
     That starts from the end, `new - (new - old) * (1 - share)`, which makes NaN of a finite mean and an infinite value.
     """
     return share is None or (isinstance(share, float) and (share == 1 or share < 0.5))
+
+
+def on_its_stream(job: Callable[[], None], tensor: torch.Tensor) -> Callable[[], None]:
+    """A job for another thread, on the stream of the device of a tensor that is this thread's now."""
+    if tensor.device.type != "cuda":
+        return job
+    stream = torch.cuda.current_stream(tensor.device)
+
+    def run() -> None:
+        with torch.cuda.stream(stream):
+            job()
+
+    return run
 
 
 class _Look:
@@ -80,7 +95,7 @@ class _Look:
 
 
 def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> None:
-    """`step` on each tuple of tensors, chunk by chunk, in place."""
+    """`step` on each tuple of tensors, chunk by chunk, in place: Python, for another thread."""
     start = 0
     for parts, runs in zip(old, new, strict=True):
         flat = [part.reshape(-1) for part in parts]  # views, but of strided ones, which are copied back
@@ -89,7 +104,7 @@ def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: 
             value = local(runs[0][0]).reshape(-1)
         else:
             value = _scratch(_common_dtype(runs), flat[0].device, flat[0].numel(), "values")
-            _gather(value, runs)
+            host.sequence(_gather(value, runs))()
         value = value.detach()
         if not _fused(step, tuple(flat), value, wrapped(start), scalars):
             for at in range(0, value.numel(), chunk):
@@ -142,8 +157,9 @@ def _common_dtype(runs: list[list[torch.Tensor]]) -> torch.dtype:
     return reduce(torch.promote_types, {leaf.dtype for run in runs for leaf in run})
 
 
-def _gather(target: torch.Tensor, runs: list[list[torch.Tensor]]) -> None:
+def _gather(target: torch.Tensor, runs: list[list[torch.Tensor]]) -> list[Call]:
     """The leaves of all runs, one after another in a flat tensor."""
+    calls: list[Call] = []
     single: tuple[list[Any], list[Any]] = ([], [])
     at = 0
     for run in runs:
@@ -154,23 +170,25 @@ def _gather(target: torch.Tensor, runs: list[list[torch.Tensor]]) -> None:
             single[0].append(part.view(run[0].shape))
             single[1].append(run[0])
         else:
-            torch.stack(run, out=part.view(len(run), *run[0].shape))
+            calls.append((partial(torch.stack, run, out=part.view(len(run), *run[0].shape)),))
     if single[0]:
-        torch._foreach_copy_(*single)
+        calls.append((torch._foreach_copy_, *single))
+    return calls
 
 
-def _chunked(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> None:
+def _chunked(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> list[Call]:
     """Blend in one tensor, in parts if it is large."""
     if new.numel() <= _chunk(old):
-        _blend_one(old, new, share, where)
-        return
+        return _blend_one(old, new, share, where)
     old, new = _flattened(old, new) or (old, new)
     rows = max(1, _chunk(old) * len(old) // old.numel())
+    calls: list[Call] = []
     for at in range(0, len(old), rows):
         if rows == 1 and old.ndim > 1:
-            _chunked(old[at], new[at], share, where)
+            calls += _chunked(old[at], new[at], share, where)
         else:
-            _blend_one(old[at : at + rows], new[at : at + rows], share, where)
+            calls += _blend_one(old[at : at + rows], new[at : at + rows], share, where)
+    return calls
 
 
 def _chunk(tensor: torch.Tensor) -> int:
@@ -196,38 +214,51 @@ def _dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> None:
+def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> list[Call]:
     if isinstance(share, float) and share == 1:
         share = None
     if share is None and where is None:
-        old.copy_(new)
-        return
+        return [(old.copy_, new)]
+    calls: list[Call] = []
     if new.dtype != old.dtype:
-        new = _cast(new, old)
+        cast = _like(old, "cast", old.dtype)
+        calls.append((cast.copy_, new))
+        new = cast
     if where is None and isinstance(share, float) and _by_torch(share):
-        old.lerp_(new, share)
-        return
-    moved = new if share is None else _moved(old, new, share)
+        return [*calls, (old.lerp_, new, share)]
+    moved = new
+    if share is not None:
+        moved = _like(old, "moved", old.dtype)
+        calls += _moved(old, new, share, moved)
     if where is None:
-        old.copy_(moved)
-    else:
-        torch.where(where.to(old.device), moved, old, out=old)
+        return [*calls, (old.copy_, moved)]
+    return [*calls, (partial(torch.where, where.to(old.device), moved, old, out=old),)]
 
 
-def _moved(old: torch.Tensor, new: torch.Tensor, share: Any) -> torch.Tensor:
-    """`old + share * (new - old)`, in float32 for what is held in half of it."""
-    start, end = (old.float(), new.float()) if old.dtype.itemsize == 2 else (old, new)
+def _moved(old: torch.Tensor, new: torch.Tensor, share: Any, moved: torch.Tensor) -> list[Call]:
+    """`old + share * (new - old)` into `moved`, in float32 for what is held in half of it."""
+    start, end, calls = old, new, []
+    if old.dtype.itemsize == 2:
+        start, end = (_like(old, use, torch.float32) for use in ("start", "end"))
+        calls = [(start.copy_, old), (end.copy_, new)]
+    change = _like(old, "change", start.dtype)
+    calls.append((partial(torch.sub, end, start, out=change),))
     if isinstance(share, float):
-        return start.add(end - start, alpha=share).to(old.dtype)
+        return [*calls, (partial(torch.add, start, change, alpha=share, out=change),), (moved.copy_, change)]
     share = share.to(device=old.device, dtype=start.real.dtype if start.is_complex() else start.dtype)
-    moved = (start + share * (end - start)).to(old.dtype)
-    return torch.where(share == 1, new, torch.where(share == 0, old, moved))
+    return [
+        *calls,
+        (change.mul_, share),
+        (partial(torch.add, start, change, out=change),),
+        (moved.copy_, change),
+        (partial(torch.where, share == 0, old, moved, out=moved),),
+        (partial(torch.where, share == 1, new, moved, out=moved),),
+    ]
 
 
-def _cast(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    if old.is_contiguous() and new.is_contiguous():
-        return _scratch(old.dtype, old.device, new.numel(), "cast").view(new.shape).copy_(new)
-    return new.to(old.dtype)
+def _like(old: torch.Tensor, use: str, dtype: torch.dtype) -> torch.Tensor:
+    """Memory for as many elements as `old` has."""
+    return _scratch(dtype, old.device, old.numel(), use).view(old.shape)
 
 
 def _scratch(dtype: torch.dtype, device: torch.device, size: int, use: str) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
+from operator import setitem
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from multisched.runtime.protocol import Part
+from multisched_backends.host import Write
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Submodules in which torch wraps a module, by names of its own."""
@@ -63,6 +66,16 @@ class ModuleLeaves:
         if type(None) in set(map(type, leaves)) or any(t.get(name) is not leaves[i] for t, name, i in self._ties):
             return None
         return leaves
+
+    def restoring(self, leaves: list[Any]) -> list[Write]:
+        """What puts leaves back into their places, where others stand there now; None leaves a place alone."""
+        tied = [(table, name, leaves[i]) for table, name, i in self._ties]
+        each = [(*slot, leaf) for slot, leaf in zip(self._slots, leaves, strict=True)] + tied
+        return [
+            partial(setitem, table, name, leaf)
+            for table, name, leaf in each
+            if leaf is not None and name in table and table[name] is not leaf
+        ]
 
     def rebuild(self, leaves: list[Any]) -> dict[str, Any]:
         return {name: leaf for name, leaf in zip(self.names, leaves, strict=True) if leaf is not None}
@@ -179,6 +192,14 @@ def spread(part: torch.Tensor, like: Any) -> Any:
     return _distributed().from_local(
         part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
     )
+
+
+def reattaching(tensor: torch.Tensor, memory: torch.Tensor) -> Write | None:
+    """What gives a tensor its memory back, if it has another, or another dtype, shape or device; None if it has not."""
+    if type(tensor) not in _PLAIN:
+        return None
+    forms = [(t.dtype, t.device, t.shape, t.stride(), t.data_ptr()) for t in (tensor, memory)]
+    return None if forms[0] == forms[1] else partial(setattr, tensor, "data", memory)
 
 
 def addresses(leaves: list[Any]) -> list[Any] | None:

@@ -47,22 +47,25 @@ def kernel() -> Any:
     return run
 
 
-def blended(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]], share: float) -> bool:
-    """Blend all leaves, if each of them is one that the kernel can; else do nothing, and say so."""
+Launch = tuple[torch.Tensor, tuple[torch.dtype, torch.dtype]]
+
+
+def launches(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[Launch] | None:
+    """What `launch` needs in order to blend all leaves; None if there is a leaf that the kernel cannot do."""
     if old[0].device.type != "cuda" or kernel() is None:
-        return False
+        return None
     memo = getattr(new, "memo", {})
     if "launches" not in memo:
         memo["launches"] = _launches(old, new)
-    if memo["launches"] is None:
-        return False
-    with torch.cuda.device(old[0].device):
-        for table, dtypes in memo["launches"]:
+    found: list[Launch] | None = memo["launches"]
+    return found
+
+
+def launch(tables: list[Launch], share: float) -> None:
+    """Blend all leaves of the tables."""
+    with torch.cuda.device(tables[0][0].device):
+        for table, dtypes in tables:
             kernel()(table, share, *dtypes)
-    return True
-
-
-Launch = tuple[torch.Tensor, tuple[torch.dtype, torch.dtype]]
 
 
 def _launches(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[Launch] | None:

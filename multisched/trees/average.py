@@ -1,24 +1,28 @@
 """Averages of whole models."""
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from operator import is_
 from typing import Any
 
 from multisched.averages.mean import Mean
-from multisched.errors import AverageError, LeafError, SwapError, listed
+from multisched.errors import AverageError, LeafError, ReentrantError, SwapError, TornError, TreeMismatch, listed
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
-from multisched.trees.leaf import Seen, described, duplicate
+from multisched.trees.leaf import Memos, Seen, deleted, described, duplicate, is_deleted
 from multisched.trees.parts import first_part
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
 from multisched.trees.rounding import Rounding, update_key
 from multisched.trees.state import load_state, state_of
 from multisched.trees.structure import Structure
-from multisched.trees.swap import swapped, targets, write
+from multisched.trees.swap import Swap, overwritten, targets, unwritable
+from multisched.trees.writes import Write, perform
 
 methods: dict[str, Callable[..., Any]] = {}
 """What `integrations` give an average."""
@@ -118,16 +122,19 @@ class Average:
                 f"There is nothing to average: none of {listed(leaf.name for leaf in self._leaves)} is an array."
             )
         self._seed = checked_seed(seed)
+        self._unfinished: list[Any] | None = None
         self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
         self._clock = Clock()
         self._bound: Any = tree
         self._swapped = False
-        self._lock = threading.RLock()
+        self._guard = threading.RLock()
+        _all.add(self)
 
     def _hold(self, leaves: list[Any], rounding: Rounding | None, dtype: Any, offload: str | None) -> None:
         """Make the arrays of the average, which starts as the model is."""
         own = [self._leaves[i].dtype for i in self._averaged]
         self._stage = None if offload is None else stage_of(self._backend, offload)
+        self._stage_of_copied = None if offload is None else stage_of(self._backend, offload)
         device = None if self._stage is None else "cpu"
         held = [held_dtype(leaf, dtype, rounding) for leaf in own]
         self._mean = Pool(self._backend, self._of(self._averaged, leaves), held, device, rounding)
@@ -146,7 +153,7 @@ class Average:
             if self._stage is not None:
                 self._stage.put(averaged)
                 averaged = self._stage.take()
-            self._mean.blend(averaged, 1.0, None, update_key(self._seed, -1))
+            perform(self._backend, self._mean.blending(averaged, 1.0, None, update_key(self._seed, -1)))
 
     @staticmethod
     def _of(numbers: list[int], leaves: list[Any]) -> list[Any]:
@@ -187,51 +194,109 @@ class Average:
         where = None if where is None else mask_of(self._backend, where)
         with self._lock:
             self._refuse_swapped("update it")
-            leaves = self._read(tree)
+            self._refuse_torn()
+            leaves, bound = self._read(tree)
             if where is False:
                 return
             where = None if where is True else where
             share, clock = self._clock.next(self.rule, self._backend, where, self._precision)
             key = update_key(self._seed, self._clock.count)
+            notes: list[Write] = [partial(setattr, self, "_clock", clock)]
             if where is None:
-                self._objects = {i: duplicate(leaves[i]) for i in self._kept}
+                notes.append(partial(setattr, self, "_objects", {i: duplicate(leaves[i]) for i in self._kept}))
+            if not bound and not self._is_module():  # a functional model: what it was at first is not kept alive
+                notes.append(partial(setattr, self, "_bound", None))
             if self._stage is None:
-                self._blend(leaves, share, where, key)
+                writes = self._blending(leaves, share, where, key, self._seen.memos(bound))
             else:
-                self._settle()
-                self._stage.put([leaves[i] for i in self._averaged + self._copied])
-                self._pending = share, where, key
-            self._clock = clock
+                writes = self._sending(leaves, share, where, key)
+            self._perform([*writes, *notes], leaves)
 
-    def _blend(self, leaves: list[Any], share: Any, where: Any, key: Any) -> None:
-        self._mean.blend(self._of(self._averaged, leaves), share, where, key)
-        self._latest.blend(self._of(self._copied, leaves), None, where)
+    def _blending(self, leaves: list[Any], share: Any, where: Any, key: Any, memos: Memos) -> list[Write]:
+        """What blends in the model; the leaves that are averaged are not looked at if their share is 0."""
+        mean, latest = memos.setdefault("mean", {}), memos.setdefault("latest", {})
+        writes = (
+            [] if _is_zero(share) else self._mean.blending(self._of(self._averaged, leaves), share, where, key, mean)
+        )
+        return writes + self._latest.blending(self._of(self._copied, leaves), None, where, memo=latest)
+
+    def _sending(self, leaves: list[Any], share: Any, where: Any, key: Any) -> list[Write]:
+        """Bring to the host what an update needs, and note it there."""
+        if _is_zero(share) and not self._copied:
+            return []
+        self._settle()
+        if not _is_zero(share):
+            self._stage.put(self._of(self._averaged, leaves))  # type: ignore[union-attr]
+        self._stage_of_copied.put(self._of(self._copied, leaves))  # type: ignore[union-attr]
+        return [partial(setattr, self, "_pending", (share, where, key))]
 
     def _settle(self) -> None:
         """Blend in what is on its way to the host."""
-        if self._pending is not None and self._stage is not None:
-            arrived = iter(self._stage.take())
-            leaves = dict(zip(self._averaged + self._copied, arrived, strict=True))
-            self._mean.forget()
-            self._latest.forget()
-            self._blend(leaves, *map(self._stage.moved, self._pending))  # type: ignore[arg-type]
-            self._pending = None
+        if self._pending is not None and self._stage is not None and self._stage_of_copied is not None:
+            share, where, key = map(self._stage.moved, self._pending)
+            arrived: dict[int, Any] = dict(zip(self._copied, self._stage_of_copied.take(), strict=True))
+            if not _is_zero(share):
+                arrived.update(zip(self._averaged, self._stage.take(), strict=True))
+            leaves = [arrived.get(i) for i in range(len(self._leaves))]
+            writes = self._blending(leaves, share, where, key, {})
+            self._perform([*writes, partial(setattr, self, "_pending", None)])
 
-    def _read(self, tree: Any) -> list[Any]:
-        """The leaves of the model now, checked."""
+    def _read(self, tree: Any) -> tuple[list[Any], bool]:
+        """The leaves of the model now, checked, and whether it is the one that the average was made of."""
         tree = self._model("update") if tree is None else tree
-        leaves = self._seen.checked(self._structure.leaves(tree), bound=tree is self._bound)
-        if tree is not self._bound and not self._is_module():
-            self._bound = None  # the model is functional: what it was at first is not kept alive
-        if not self._seen.again:
-            self._mean.forget()
-            self._latest.forget()
-        return leaves
+        bound = tree is self._bound
+        return self._seen.checked(self._structure.leaves(tree), bound), bound
+
+    # --- all or nothing
+    @property
+    def _lock(self) -> threading.RLock:
+        """What to hold while the average is used: other threads wait, and this thread may not use it twice at once."""
+        guard = self._guard
+        if guard._is_owned():  # type: ignore[attr-defined]
+            raise ReentrantError(
+                "This average is in the middle of another call on this thread, which a signal handler or a callback "
+                "interrupts. Let the handler set a flag, and use the average when the call has returned."
+            )
+        return guard
+
+    def _perform(self, writes: list[Write], leaves: list[Any] | None = None) -> None:
+        """Do all of it, or nothing; if it fails in the middle the average is torn."""
+        held = [] if self._backend.in_place else [*self._mean.all, *self._latest.all]
+        begun, done = (partial(setattr, self, "_unfinished", value) for value in (held, None))
+        try:
+            perform(self._backend, [begun, *writes, done])
+        except Exception as cause:
+            torn = self._is_torn()
+            if torn:
+                cause.add_note(_TORN)
+            elif leaves is not None and (told := deleted(self._leaves, leaves)):
+                raise TreeMismatch(told) from cause
+            raise
+
+    def _is_torn(self) -> bool:
+        """Whether writes have begun and not ended. Arrays that are exchanged are whole if none of them was."""
+        if self._backend.in_place:
+            return self._unfinished is not None
+        held = [*self._mean.all, *self._latest.all]
+        exchanged = self._unfinished is not None and not all(map(is_, held, self._unfinished))
+        return exchanged or any(map(is_deleted, held))
+
+    def _renew(self) -> None:
+        """Make arrays again that an update consumed before it failed; the average stays torn until it is loaded."""
+        if self._is_torn():
+            self._unfinished = [None]
+            self._mean.renew()
+            self._latest.renew()
+
+    def _refuse_torn(self) -> None:
+        if self._is_torn():
+            raise TornError(_TORN)
 
     # --- reading
     @property
     def count(self) -> int:
         """How many updates there were."""
+        self._refuse_torn()
         return int(self._clock.known(self._backend).count)
 
     @property
@@ -248,6 +313,7 @@ class Average:
 
     def _tree(self, dtypes: list[str] | None) -> Any:
         with self._lock:
+            self._refuse_torn()
             self._settle()
             found: dict[int, Any] = {i: duplicate(leaf) for i, leaf in self._objects.items()}
             found.update(zip(self._averaged, self._mean.read(dtypes), strict=True))
@@ -272,11 +338,12 @@ class Average:
         Raises `CheckpointMismatch` for other names, shapes or dtypes, saying what differs; then nothing has changed.
         """
         with self._lock:
-            self._ready("load it")
+            self._refuse_swapped("load it")
             load_state(self, state, "Cannot load the state: ")
 
     def _ready(self, what: str) -> None:
         self._refuse_swapped(what)
+        self._refuse_torn()
         self._settle()
 
     # --- the model
@@ -287,18 +354,22 @@ class Average:
         there `avg.value` is all it takes.
         """
         with self._lock:
-            self._refuse_swapped("copy it")
+            self._ready("copy it")
             leaves = self._structure.leaves(self._model("copy to") if tree is None else tree)
-            write(self, targets(self, self._seen.checked(leaves)))
+            pairs = targets(self, self._seen.checked(leaves))
+            try:
+                perform(self._backend, overwritten(self._backend, pairs), [target for target, _ in pairs])
+            except (TypeError, ValueError) as cause:
+                raise unwritable(cause) from cause
 
-    def swapped(self, tree: Any = None) -> AbstractContextManager[Any]:
+    def swapped(self, tree: Any = None) -> Swap:
         """Inside the block the model holds the average; after it, its own weights again, bit by bit.
 
         It is written in place, so that compiled and wrapped models see it. Gives the model. Raises `SwapError` when
         nested, and for updating or saving inside of the block, when the model is not itself.
         """
         self._refuse_swapped("swap it again")
-        return swapped(self, self._model("swap into") if tree is None else tree)
+        return Swap(self, self._model("swap into") if tree is None else tree)
 
     def _model(self, to: str) -> Any:
         if self._bound is None:
@@ -311,3 +382,26 @@ class Average:
     def _refuse_swapped(self, what: str) -> None:
         if self._swapped:
             raise SwapError(f"The model holds the average now; leave the block of avg.swapped() to {what}.")
+
+
+def _is_zero(share: Any) -> bool:
+    """Whether a share is known to be 0, so that no value is looked at."""
+    return isinstance(share, float) and share == 0
+
+
+_TORN = (
+    "The average is torn: an update failed while it was written, so that a part of it is new and a part is old. Load a "
+    "state that was saved before, with ms.load(path, avg) or avg.load_state_dict(state), or make another average."
+)
+_all: "weakref.WeakSet[Average]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Locks that other threads held are never released in a forked process. Nothing was being written, see `commit`."""
+    for average in list(_all):
+        if not average._guard._is_owned():  # type: ignore[attr-defined]
+            average._guard = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -95,7 +95,7 @@ def load(path: PathLike, average: Average) -> None:
                 raise CheckpointMismatch(f"{where}its {key.partition('.')[2]} is {str(there)[:500]}, and here {here}.")
         state = _state_in(stored, where)
         with average._lock:
-            average._ready("load it")
+            average._refuse_swapped("load it")
             if average._mean.distributed or average._latest.distributed or (average._part and average._part.part.owner):
                 refuse_parts(average._part, f"{where}one file is not divided among processes")
             load_state(average, state, where)

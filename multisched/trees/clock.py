@@ -4,8 +4,8 @@ While all is known, both are Python numbers, and the share is worked out on the 
 knows they move there, and stay.
 """
 
-from functools import lru_cache
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from multisched.arrays import int_max
 from multisched.averages.mean import Mean
@@ -18,6 +18,8 @@ class Clock(NamedTuple):
 
     count: Any = 0
     weight: Any = 0.0
+    on_device: "_OnDevice | None" = None
+    """What counts on a device: it is kept here, by the average that uses it."""
 
     def next(self, rule: Mean, backend: Backend, where: Any, dtype: str = "float32") -> tuple[Any, "Clock"]:
         """The share of the value of this update, and the clock after it; on a device, in a floating dtype."""
@@ -27,8 +29,9 @@ class Clock(NamedTuple):
         device = backend.device_of(self.count if where is None else where)
         count, weight = _scalar(backend, self.count, "int32", device), _scalar(backend, self.weight, dtype, device)
         where = _scalar(backend, True, "bool", device) if where is None else where
-        share, count, weight = _on_device(backend, rule)(count, weight, where)  # type: ignore[arg-type]
-        return share, Clock(count, weight)
+        run = self.on_device or _on_device(backend, rule)
+        share, count, weight = run(count, weight, where)
+        return share, Clock(count, weight, run)
 
     def known(self, backend: Backend) -> "Clock":
         """The same, on the host."""
@@ -45,12 +48,28 @@ def _scalar(backend: Backend, value: Any, dtype: str, device: Any) -> Any:
     return backend.xp.full((), value, dtype=backend.dtype(dtype), device=device)
 
 
-@lru_cache(maxsize=64)
-def _on_device(backend: Any, rule: Mean) -> Any:
-    xp = backend.xp
+class _OnDevice:
+    """The share of an update and the clock after it, compiled for one rule."""
 
-    def run(count: Any, weight: Any, where: Any) -> tuple[Any, Any, Any]:
-        share, after = rule.share(count, weight)
-        return share, xp.where(where, counted(xp, count), count), xp.where(where, after, weight)
+    def __init__(self, backend: Backend, rule: Mean):
+        xp = backend.xp
 
-    return backend.compile(run, 0, True)
+        def run(count: Any, weight: Any, where: Any) -> tuple[Any, Any, Any]:
+            share, after = rule.share(count, weight)
+            return share, xp.where(where, counted(xp, count), count), xp.where(where, after, weight)
+
+        self._run = backend.compile(run, 0, True)
+
+    def __call__(self, count: Any, weight: Any, where: Any) -> Any:
+        return self._run(count, weight, where)
+
+
+_compiled: "WeakValueDictionary[tuple[Any, Mean], _OnDevice]" = WeakValueDictionary()
+"""Averages by one rule share what is compiled, which is dropped with the last of them: each takes about a megabyte."""
+
+
+def _on_device(backend: Backend, rule: Mean) -> _OnDevice:
+    found = _compiled.get((backend, rule))
+    if found is None:
+        _compiled[backend, rule] = found = _OnDevice(backend, rule)
+    return found

@@ -39,6 +39,8 @@ def described(backend: Backend, name: str, policy: str, leaf: Any) -> Leaf:
         return Leaf(name, policy, None, "", None)
     if lacking:
         raise LeafError(f'The leaf {name!r} {lacking} Or leave it out: select={{{name!r}: "skip"}}.')
+    if is_deleted(leaf):
+        raise LeafError(f"The leaf {name!r} has no values any more: it was {_DONATED}")
     owned = leaf if backend.owns(leaf) else _converted(backend, name, leaf, LeafError)
     return Leaf(name, policy, tuple(leaf.shape), dtype, backend.placed(owned))
 
@@ -70,6 +72,10 @@ def owner(leaf: Any) -> Any:
     return found
 
 
+Memos = dict[str, dict[str, Any]]
+"""A memo for each pool."""
+
+
 class Seen:
     """Checks leaves against what is known of them, and remembers what is right, since looking at each takes time."""
 
@@ -80,9 +86,11 @@ class Seen:
         self._all = len(self._arrays) == len(leaves)
         self._types: set[type] = set()
         self._signature: Any = None
-        self._before: tuple[list[Any], Any] | None = None
-        self.again = False
-        """Whether the leaves that were checked last were those of the time before, where they were."""
+        self._before: tuple[list[Any], Any, Memos] | None = None
+
+    def memos(self, bound: bool) -> "Memos":
+        """What adapters may note of the leaves that were checked last, see `Runs`: gone with the first that moves."""
+        return {} if self._before is None or not bound else self._before[2]
 
     def checked(self, leaves: list[Any], bound: bool = False) -> list[Any]:
         """The leaves, as arrays of the backend; `bound` for those of the model that the average was made of.
@@ -90,23 +98,24 @@ class Seen:
         Raises `TreeMismatch` for one of another shape, kind of dtype, or device.
         """
         arrays = self._of(leaves)
-        self.again = bound and self._same(arrays)
-        if self.again:
+        if bound and self._same(arrays):
             return leaves
-        self._before = None
+        if bound:
+            self._before = None
         if not self._looks_right(arrays):
             result = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
             if not all(map(operator.is_, leaves, result)):
                 return result
             self._types, self._signature = set(map(type, arrays)), self._backend.signature(arrays)
         addresses = self._backend.addresses(arrays) if bound else None
-        self._before = None if addresses is None else (_references(arrays), addresses)
+        if addresses is not None:
+            self._before = _references(arrays), addresses, {}
         return leaves
 
     def _same(self, arrays: list[Any]) -> bool:
         if self._before is None:
             return False
-        before, then = self._before
+        before, then, _ = self._before
         return all(map(operator.is_, arrays, map(operator.call, before))) and self._backend.addresses(arrays) == then
 
     def _of(self, leaves: list[Any]) -> list[Any]:
@@ -156,6 +165,25 @@ def _converted(backend: Backend, name: str, value: Any, error: type[MultischedEr
     return array if backend.owns(array) else backend.asarray(array, dtype_name(value.dtype))
 
 
+def deleted(leaves: Sequence[Leaf], values: Sequence[Any]) -> str | None:
+    """What is wrong with values of which one has no memory any more."""
+    for leaf, value in zip(leaves, values, strict=True):
+        if leaf.shape is not None and is_deleted(value):
+            return f"{leaf.name!r} has no values any more: it was {_DONATED}"
+    return None
+
+
+def is_deleted(array: Any) -> bool:
+    """Whether the framework has given the memory of an array away, as JAX does with what is donated."""
+    found = getattr(array, "is_deleted", None)
+    try:
+        return callable(found) and bool(found())
+    except TypeError:  # of a tracer
+        return False
+
+
+_DONATED = """\
+donated to a compiled function, or deleted. Give the arrays that the function returned: avg.update(new_params)."""
 _TRACED = """\
 A leaf is being traced by a compiler, and an average cannot keep a traced value. Inside jit or scan use the pure rule,
 `rule.init` and `rule.step` on each leaf, or `ms.as_optax(rule)` in the optimizer."""

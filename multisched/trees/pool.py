@@ -1,13 +1,17 @@
 """The arrays that hold the averages of leaves, small ones packed together."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
+from operator import itemgetter, setitem
 from typing import Any
 
 from multisched.arrays import LARGEST_SHARE, LEAST_SHARE, Array, dtype_name, exact_share
 from multisched.runtime.protocol import Backend, Runs
+from multisched.trees.leaf import is_deleted
 from multisched.trees.packing import LARGEST, LARGEST_EXCHANGED, Group, grouped
 from multisched.trees.rounding import Rounding
+from multisched.trees.writes import Write, blending, blending_by
 
 
 class Pool:
@@ -37,7 +41,6 @@ class Pool:
             [self._lasting(backend.xp.zeros_like(a), dtype_name(a.dtype)) for a in self.arrays]
             for _ in range(rounding.parts - 1 if rounding else 0)
         ]
-        self._memo: dict[str, Any] = {}
         self._splits: dict[tuple[str, ...], Any] = {}
 
     def _initial(self, group: Group, parts: Sequence[Array], device: Any) -> Array:
@@ -53,36 +56,45 @@ class Pool:
         return self._backend.asarray(array, dtype)
 
     # --- writing
-    def forget(self) -> None:
-        """The next leaves are not those of the last time, or not where they were."""
-        self._memo = {}
+    def blending(
+        self,
+        leaves: Sequence[Array],
+        share: Any,
+        where: Any = None,
+        key: Any = None,
+        memo: dict[str, Any] | None = None,
+    ) -> list[Write]:
+        """What blends a value for each leaf into what is held; a share of None copies. `key` is of the random bits.
 
-    def blend(self, leaves: Sequence[Array], share: Any, where: Any = None, key: Any = None) -> None:
-        """Blend a value for each leaf into what is held; a share of None copies. `key` is that of the random bits."""
+        `memo` is what an adapter may know of leaves that are where they were, see `Runs`.
+        """
         if not self.groups:
-            return
+            return []
         if isinstance(share, float) and not LEAST_SHARE <= share < LARGEST_SHARE:
             exact = {exact_share(share, dtype) for dtype in self.dtypes}
             if len(exact) > 1:
-                self._blend_apart(leaves, share, where)
-                return
+                return self._blending_apart(leaves, share, where)
             share = exact.pop()
         if isinstance(share, float) and share == 0:
-            return
+            return []
+        memo = {} if memo is None else memo
         if self._rounding is None:
-            self.arrays = self._backend.blend(self.arrays, Runs(self._local_runs(leaves), self._memo), share, where)
-        else:
-            parts = list(zip(self.arrays, *self.rests, strict=True))
-            runs = Runs(self._runs(leaves), self._memo)
-            parts = self._backend.blend_by(self._rounding, parts, runs, share, where, key)
-            self.arrays, *self.rests = map(list, zip(*parts, strict=True))
+            return blending(self._backend, self.arrays, Runs(self._local_runs(leaves), memo), share, where)
+        parts = list(zip(self.arrays, *self.rests, strict=True))
+        runs = Runs(self._runs(leaves), memo)
+        writes = blending_by(self._backend, self._rounding, parts, runs, share, where, key)
+        return [*writes, *(_column(held, parts, i) for i, held in enumerate((self.arrays, *self.rests)))]
 
-    def _blend_apart(self, leaves: Sequence[Array], share: float, where: Any) -> None:
-        """Blend by a share that is 0 or 1 in some of the dtypes in which leaves are held, and not in others."""
+    def _blending_apart(self, leaves: Sequence[Array], share: float, where: Any) -> list[Write]:
+        """What blends by a share that is 0 or 1 in some of the dtypes in which leaves are held, and not in others."""
+        writes: list[Write] = []
         for i, runs in enumerate(self._local_runs(leaves)):
             exact = exact_share(share, self.dtypes[self.groups[i].leaves[0]])
             if exact:
-                self.arrays[i : i + 1] = self._backend.blend(self.arrays[i : i + 1], [runs], exact, where)
+                one = self.arrays[i : i + 1]
+                writes += blending(self._backend, one, [runs], exact, where)
+                writes.append(partial(setitem, self.arrays, slice(i, i + 1), one))
+        return writes
 
     def _runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
         """Leaves as the groups have them."""
@@ -96,10 +108,21 @@ class Pool:
         """Whether one compiled function may take all arrays: some frameworks refuse those of several devices."""
         return len({self._backend.placed(array) for array in self.arrays}) == 1
 
-    def load(self, parts: Sequence[Sequence[Array]]) -> None:
-        """Hold other arrays for each leaf, each in its own dtype: those of the average, and of what rounding took."""
-        for held, leaves in zip([self.arrays, *self.rests], parts, strict=True):
-            held[:] = self._backend.blend(held, self._runs(leaves), None)
+    def loading(self, parts: Sequence[Sequence[Array]]) -> list[Write]:
+        """What holds other arrays for each leaf, each in its own dtype: of the average, and of what rounding took."""
+        each = zip([self.arrays, *self.rests], parts, strict=True)
+        return [write for held, leaves in each for write in blending(self._backend, held, self._runs(leaves), None)]
+
+    @property
+    def all(self) -> list[Array]:
+        """All arrays that are held now."""
+        return [array for held in (self.arrays, *self.rests) for array in held]
+
+    def renew(self) -> None:
+        """Make arrays again that a call consumed and never gave back; what they held is lost."""
+        renewed = getattr(self._backend, "renewed", self._backend.xp.zeros_like)
+        for held in (self.arrays, *self.rests):
+            held[:] = [renewed(array) if is_deleted(array) else array for array in held]
 
     # --- reading
     def views(self) -> list[Array]:
@@ -150,3 +173,8 @@ class Pool:
         """Parts that lie here as the distributed arrays that they are of."""
         pairs = zip(parts, self.like, strict=True)
         return [part if like is None else self._backend.spread(part, like) for part, like in pairs]
+
+
+def _column(held: list[Array], parts: list[Any], number: int) -> Write:
+    """What puts one array of each of `parts`, as they are by then, into `held`."""
+    return partial(setitem, held, slice(None), map(itemgetter(number), parts))

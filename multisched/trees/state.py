@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from multisched.errors import CheckpointMismatch, MultischedError, TracedInputEr
 from multisched.runtime.files import Later
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
-from multisched.trees.leaf import duplicate
+from multisched.trees.leaf import duplicate, is_deleted
 from multisched.trees.parts import check_owner
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
         raise CheckpointMismatch(f'{where}it was held with rounding="compensated", and this average is not.')
     if _SHARD in state:
         check_owner(average._part, state[_SHARD], where)
+    average._renew()
     clock = _clock(average, state, where)
     found: list[list[Any]] = []
     odd = objects(average)
@@ -97,10 +99,9 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
             ]
         )
     copies = {i: _object(average, f"{where}copied/{name}", state["copied"][name], i) for name, i in odd.items()}
-    average._mean.load(found[:-1])
-    average._latest.load(found[-1:])
-    average._clock, average._pending = clock, None
-    average._objects = average._objects | copies
+    after = {"_clock": clock, "_pending": None, "_objects": average._objects | copies}
+    writes = [*average._mean.loading(found[:-1]), *average._latest.loading(found[-1:])]
+    average._perform([*writes, *(partial(setattr, average, name, value) for name, value in after.items())])
 
 
 def _clock(average: "Average", state: Mapping[str, Any], where: str) -> Clock:
@@ -142,6 +143,8 @@ def _array(average: "Average", where: str, value: Any, held: Any, dtype: str, li
     backend = average._backend
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise CheckpointMismatch(f"{where} is no array, got {shown(value)}.")
+    if is_deleted(value):
+        raise CheckpointMismatch(f"{where} has no values any more: it was donated to a compiled function, or deleted.")
     here = backend.local(value) if backend.owns(value) else value
     if (here is not value or like is not None) and (there := _layout(backend, value)) != _layout(backend, like):
         raise CheckpointMismatch(f"{where} is laid out as {there} there, and as {_layout(backend, like)} here.")

@@ -21,6 +21,7 @@ class Structure:
 
     def __init__(self, tree: Any):
         accessors, outer, self._spec = _optree().tree_flatten_with_accessor(tree)
+        self._accessors = accessors
         self._parts = [_container(node) for node in outer]
         self._plain = not any(part is not None for part in self._parts)
         paths = [".".join(map(_entry_name, accessor)) for accessor in accessors]
@@ -35,6 +36,35 @@ class Structure:
     def is_container(self) -> bool:
         """Whether the whole tree is one container of a framework."""
         return len(self._parts) == 1 and self._parts[0] is not None
+
+    def of(self, tree: Any) -> "Structure":
+        """The structure of a tree of these leaves, which may be built otherwise; raises `TreeMismatch` for another."""
+        if self._read(tree) is not None:
+            return self
+        self._by_name(tree)
+        assert self._other is not None
+        return self._other
+
+    def containers(self) -> Iterator[tuple[Container, list[str]]]:
+        """The containers of frameworks, with the names of their leaves."""
+        rest = iter(self.names)
+        for part in self._parts:
+            if part is None:
+                next(rest)
+            else:
+                yield part, [next(rest) for _ in part.names]
+
+    def slots(self, tree: Any) -> Iterator[tuple[str | None, Any, Any, Any]]:
+        """What stands in dicts and lists of a tree: (name, dict or list, key, node); no name for a whole container."""
+        rest = iter(self.names)
+        for accessor, part, node in zip(self._accessors, self._parts, self._spec.flatten_up_to(tree), strict=True):
+            name = next(rest) if part is None else None
+            if part is not None:
+                for _ in part.names:
+                    next(rest)
+            holder = accessor[:-1](tree) if len(accessor) else None
+            if isinstance(holder, dict | list):
+                yield name, holder, accessor[-1].entry, node
 
     def leaves(self, tree: Any) -> list[Any]:
         """The leaves of a tree like this one, in the order of `names`; raises `TreeMismatch` for another."""
