@@ -61,18 +61,22 @@ class _Shared:
         self.thread = threading.get_ident()
 
     def serve(self) -> None:
-        """Do jobs until there are none, as one of the other threads."""
+        """Do jobs until there are none, as one of the other threads; once one has failed, none is begun."""
         self.busy.append(None)
-        try:
-            while self.waiting and (entry := self.waiting.popleft()) is not None:
-                try:
+        while (entry := self._next()) is not None:
+            try:
+                if not self.failed:
                     exhaust(starmap(call, entry[1]()))
-                finally:
-                    self.left.pop()
-        except BaseException as error:
-            self.failed.append(error)
-        finally:
-            self.busy.pop()
+            except BaseException as error:
+                self.failed.append(error)
+            self.left.pop()
+        self.busy.pop()
+
+    def _next(self) -> Any:
+        try:
+            return self.waiting.popleft()
+        except IndexError:  # the thread whose work it is has failed, see `settle`
+            return None
 
 
 class _Crew:

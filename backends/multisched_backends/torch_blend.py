@@ -237,7 +237,8 @@ def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> 
 
 def _moved(old: torch.Tensor, new: torch.Tensor, share: Any, moved: torch.Tensor) -> list[Call]:
     """`old + share * (new - old)` into `moved`, in float32 for what is held in half of it."""
-    start, end, calls = old, new, []
+    calls: list[Call] = []
+    start, end = old, new
     if old.dtype.itemsize == 2:
         start, end = (_like(old, use, torch.float32) for use in ("start", "end"))
         calls = [(start.copy_, old), (end.copy_, new)]

@@ -296,8 +296,9 @@ class Average:
     @property
     def count(self) -> int:
         """How many updates there were."""
-        self._refuse_torn()
-        return int(self._clock.known(self._backend).count)
+        with self._lock:
+            self._refuse_torn()
+            return int(self._clock.known(self._backend).count)
 
     @property
     def value(self) -> Any:
@@ -305,20 +306,21 @@ class Average:
 
         Before the first update, what the average was made of. A skipped leaf is None, or not in the dict.
         """
-        return self._tree([self._leaves[i].dtype for i in self._averaged])
+        with self._lock:
+            return self._tree([self._leaves[i].dtype for i in self._averaged])
 
     def snapshot(self) -> Snapshot:
         """The average as it is held, a copy, in float32 for a bfloat16 model, with its count and rule."""
-        return Snapshot(self._tree(None), self.count, self.rule)
+        with self._lock:
+            return Snapshot(self._tree(None), int(self._clock.known(self._backend).count), self.rule)
 
     def _tree(self, dtypes: list[str] | None) -> Any:
-        with self._lock:
-            self._refuse_torn()
-            self._settle()
-            found: dict[int, Any] = {i: duplicate(leaf) for i, leaf in self._objects.items()}
-            found.update(zip(self._averaged, self._mean.read(dtypes), strict=True))
-            found.update(zip(self._copied, self._latest.read(), strict=True))
-            return self._structure.rebuild([found.get(i) for i in range(len(self._leaves))])
+        self._refuse_torn()
+        self._settle()
+        found: dict[int, Any] = {i: duplicate(leaf) for i, leaf in self._objects.items()}
+        found.update(zip(self._averaged, self._mean.read(dtypes), strict=True))
+        found.update(zip(self._copied, self._latest.read(), strict=True))
+        return self._structure.rebuild([found.get(i) for i in range(len(self._leaves))])
 
     # --- its state
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from multisched_backends import host
 from multisched_backends.array_api import blended
 
 import multisched as ms
+from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Runs
 from multisched.trees.packing import grouped
 
@@ -66,7 +67,7 @@ def test_threads_share_a_large_table(monkeypatch):
     new = [random.uniform(-1, 1, size).astype("float32") for size in (3_000_000, 7, 500_001, 64)]
     old = [np.ones_like(array) for array in new]
     rows = [(a.ctypes.data, b.ctypes.data, a.size) for a, b in zip(old, new, strict=True)]
-    host.Table(np.dtype("float32"), rows).blend(0.25)
+    commit(host.Table(np.dtype("float32"), rows).blend(0.25))
     for a, b in zip(old, new, strict=True):
         np.testing.assert_array_equal(a, 1 + np.float32(0.25) * (b - 1))
 
