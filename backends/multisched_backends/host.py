@@ -47,6 +47,11 @@ def sequence(calls: Iterable[Call]) -> Write:
     return partial(exhaust, starmap(call, calls))
 
 
+def perform(writes: Iterable[Write]) -> None:
+    """Do all of it, where nothing else is to happen in the same step."""
+    exhaust(map(call, writes))
+
+
 # --- threads ---------------------------------------------------------------------------------------------------------
 class _Shared:
     """Jobs that several threads take from one queue."""

@@ -9,9 +9,8 @@ import jax.numpy as xp
 import numpy as np
 
 from multisched.errors import DeviceError
-from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Container, Part, Parts, Step
-from multisched_backends import jax_sharding
+from multisched_backends import host, jax_sharding
 from multisched_backends.array_api import ArrayApiBackend, blended, blended_by
 from multisched_backends.host import Write
 
@@ -117,7 +116,7 @@ class JaxBackend(ArrayApiBackend):
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
         result = list(old)
-        commit(self.blend_writes(result, new, share, where))
+        host.perform(self.blend_writes(result, new, share, where))
         return result
 
     def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
@@ -125,7 +124,7 @@ class JaxBackend(ArrayApiBackend):
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
         result = list(old)
-        commit(self.blend_by_writes(step, result, new, *scalars))
+        host.perform(self.blend_by_writes(step, result, new, *scalars))
         return result
 
     def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:

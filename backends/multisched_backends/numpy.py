@@ -11,7 +11,6 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from multisched.errors import DTypeError, shown
-from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Cell, Parts, Step
 from multisched_backends import host, numpy_blend
 from multisched_backends.array_api import ArrayApiBackend
@@ -73,7 +72,7 @@ class NumpyBackend(ArrayApiBackend):
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
         with self.committing():
-            commit(self.blend_writes(old, new, share, where))
+            host.perform(self.blend_writes(old, new, share, where))
         return old
 
     def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
@@ -83,7 +82,7 @@ class NumpyBackend(ArrayApiBackend):
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
         with self.committing():
-            commit(self.blend_by_writes(step, old, new, *scalars))
+            host.perform(self.blend_by_writes(step, old, new, *scalars))
         return old
 
     def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:

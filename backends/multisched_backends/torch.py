@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from multisched.errors import DeviceError, DTypeError
-from multisched.runtime.commit import commit
 from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
 from multisched_backends import host, torch_blend, torch_trees
 from multisched_backends.array_api import ArrayApiBackend
@@ -149,7 +148,7 @@ class TorchBackend(ArrayApiBackend):
 
     def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
         with self.committing():
-            commit(self.blend_writes(old, new, share, where))
+            host.perform(self.blend_writes(old, new, share, where))
         return old
 
     def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
@@ -158,7 +157,7 @@ class TorchBackend(ArrayApiBackend):
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
         with self.committing():
-            commit(self.blend_by_writes(step, old, new, *scalars))
+            host.perform(self.blend_by_writes(step, old, new, *scalars))
         return old
 
     def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
