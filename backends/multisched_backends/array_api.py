@@ -155,7 +155,7 @@ class ArrayApiBackend:
     def write(self, target: Any, value: Any) -> None:
         raise TypeError(f"Arrays of the backend {self.name!r} cannot be written.")
 
-    def overwrites(self, target: Any, value: Any) -> Callable[[], object]:
+    def writer(self, target: Any, value: Any) -> Callable[[], object]:
         if type(self).write is ArrayApiBackend.write:
             self.write(target, value)  # raises
         return partial(self.write, target, value)

@@ -91,7 +91,7 @@ class NumpyBackend(ArrayApiBackend):
     def write(self, target: Any, value: Any) -> None:
         np.copyto(target, value, casting="same_kind")
 
-    def overwrites(self, target: Any, value: Any) -> Write:
+    def writer(self, target: Any, value: Any) -> Write:
         if not isinstance(target, np.ndarray):
             raise TypeError(f"a scalar of NumPy, {shown(target)}, cannot be written.")
         if not target.flags.writeable:

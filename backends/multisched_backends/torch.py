@@ -184,7 +184,7 @@ class TorchBackend(ArrayApiBackend):
         with torch.no_grad():
             target.copy_(value)
 
-    def overwrites(self, target: Any, value: Any) -> Write:
+    def writer(self, target: Any, value: Any) -> Write:
         if torch._debug_has_internal_overlap(target) == 1:
             raise ValueError(
                 "several elements of an expanded tensor are one number in memory, which cannot be written."

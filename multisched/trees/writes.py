@@ -1,6 +1,6 @@
 """What writes averages and models, prepared by the backend for `commit`, which makes all of it one step.
 
-An adapter may say how in methods of its own: `blend_writes`, `blend_by_writes`, `overwrites` and `committing`; see
+An adapter may say how in methods of its own: `blend_writes`, `blend_by_writes`, `writer` and `committing`; see
 `Backend`. For an adapter that does not, what can be computed beforehand is.
 """
 
@@ -39,7 +39,7 @@ def _prepared(backend: Backend, method: str, old: list[Any], arguments: Sequence
 
 def overwriting(backend: Backend, target: Any, value: Any) -> Write:
     """What does `Backend.write`; a `TypeError` or a `ValueError` if it is known already that it cannot."""
-    prepare = getattr(backend, "overwrites", None)
+    prepare = getattr(backend, "writer", None)
     if prepare is None:
         return partial(backend.write, target, value)
     write: Write = prepare(target, value)
