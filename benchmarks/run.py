@@ -10,6 +10,7 @@ import platform
 from pathlib import Path
 
 import documented
+import drive
 import import_time
 import rules
 import trees
@@ -32,6 +33,9 @@ def main() -> None:
             import_time.report(),
             "## Rules, beside the same formula by hand and the schedules of others\n\n`python benchmarks/rules.py`",
             rules.report(),
+            "## An optimizer step with three hyperparameters driven, beside LambdaLR and a loop by hand\n\n"
+            "`python benchmarks/drive.py`",
+            drive.report(),
             "## Averages of whole models, beside other libraries and one pass over the same bytes\n\n"
             '`python benchmarks/trees.py`; "the limit" is `lerp_` of one flat float32 array by all cores. On a GPU: '
             "[GPU.md](GPU.md).",

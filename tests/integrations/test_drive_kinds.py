@@ -558,7 +558,7 @@ def test_a_clock_set_by_hand():
     assert driver.get_last_lr() == [0.875] * 2
 
 
-CLOCKS = [-1, -0.5, math.nan, math.inf, True, "3", None, 1j, torch.tensor(3)]
+CLOCKS = [-1, -0.5, math.nan, math.inf, True, "3", None, 1j, torch.ones(2)]
 
 
 @pytest.mark.parametrize("value", CLOCKS, ids=repr)

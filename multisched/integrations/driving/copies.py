@@ -47,7 +47,7 @@ def unpack(
     for one, state in zip(driver.sources.fed, fed, strict=True):
         one.state = type(one.state)(*state)
     for clock, count in zip(driver.clocks, clocks, strict=True):
-        clock.now = (count, None)
+        clock.count = count
     for optimizer, clock, known in zip(optimizers, driver.clocks, members, strict=False):
         if optimizer is not None and known:
             harness = harness_of(optimizer) or Harness(optimizer)

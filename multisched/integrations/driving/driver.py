@@ -68,7 +68,7 @@ class Drive:
                     self._read(member, first + index, replaced)
                 first += len(optimizer.param_groups)
             meanings = [[self.meaning(member) for member in harness.members] for harness in harnesses]
-            self._evaluate()
+            self.sources.check(0)
         except BaseException:
             self.harnesses = []
             for harness in harnesses:
@@ -194,28 +194,23 @@ class Drive:
             with np.errstate(all="ignore"):  # metrics may be infinite
                 for fed in self.sources.fed:
                     fed.state, _ = fed.rule.step(fed.state, np.float64(value))
-            self._set([clock.count for clock in self.clocks])
+            self._set([self.clocks[0].count] if self.manual else [clock.count for clock in self.clocks])
         except BaseException:
             for fed, state in zip(self.sources.fed, before, strict=True):
                 fed.state = state
             raise
 
-    def _evaluate(self) -> None:
-        for clock in self.clocks:
-            clock.now = (clock.count, self.sources.at(clock.count))
-
     def _set(self, counts: list[Any]) -> None:
         """Set the clocks and write; where a value cannot be had, nothing changes."""
         harnesses = self._attached()
-        if self.manual:
-            now = (counts[0], self.sources.at(counts[0]))
-            nows = [now] * len(self.clocks)
-        else:
-            nows = [(count, self.sources.at(count)) for count in counts]
+        for count in counts:
+            self.sources.check(count)
         for harness in harnesses:
             harness.see()
-        for clock, now in zip(self.clocks, nows, strict=True):
-            clock.now = now
+        for harness in harnesses:
+            harness.forget_values(self)
+        for clock, count in zip(self.clocks, counts * len(self.clocks) if self.manual else counts, strict=True):
+            clock.count = count
         for harness in harnesses:
             harness.write()
 

@@ -27,7 +27,9 @@ class Harness:
         self.optimizer: Callable[[], Any] = weakref.ref(optimizer)
         self.members: list[Member] = []
         self.gone: list[Member] = []
-        self.lines: list[Line] = []
+        self.lines: tuple[Line, ...] = ()
+        self._ids: list[int] = []
+        """The groups that are settled, by their ids; empty where something is unclear or a driver has come or gone."""
         self._handles: list[Any] = []
         self._unpatch: Callable[[], None] | None = None
         self._depth = 0
@@ -45,7 +47,6 @@ class Harness:
         """Put the hooks on the optimizer."""
         optimizer = self.optimizer()
         # A compiled step goes on before and after the hooks, and is not compiled again for each count.
-        apart: Any = importlib.import_module("torch").compiler.disable
         self._handles = [
             optimizer.register_step_pre_hook(apart(self.before_step)),
             optimizer.register_step_post_hook(apart(self.after_step)),
@@ -56,7 +57,8 @@ class Harness:
 
     def join(self, line: Line) -> None:
         """Take on a driver, whose meanings are with the members, and write its values."""
-        self.lines.append(line)
+        self.lines = (*self.lines, line)
+        self._ids = []
         if not self._handles:
             self._hang()
         self._own_tensors()
@@ -76,7 +78,8 @@ class Harness:
 
     def leave(self, driver: Any) -> None:
         """Take a driver off, and with the last one the hooks."""
-        self.lines = [line for line in self.lines if line.driver is not driver]
+        self.lines = tuple(line for line in self.lines if line.driver is not driver)
+        self._ids = []
         for member in [*self.members, *self.gone]:
             member.forget(driver)
         if not self.lines:
@@ -89,7 +92,7 @@ class Harness:
             if optimizer is not None and harness_of(optimizer) is self:
                 del _harnesses[optimizer]
 
-    def before_step(self, optimizer: Any, *_: Any) -> None:
+    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Write again what was written after the last step: a group may be new, or a state loaded."""
         if optimizer is not self.optimizer():
             return
@@ -97,7 +100,7 @@ class Harness:
             self._depth += 1
             return
         self._depth = 1
-        self._quiet = _only_creates_state(optimizer)
+        self._quiet = _DCP in sys.modules and not optimizer.state and _only_creates_state()
         if self._quiet:
             return
         if self._on_gpu and importlib.import_module("torch").cuda.is_current_stream_capturing():
@@ -108,10 +111,12 @@ class Harness:
                     "after each replay."
                 )
             return  # a value written now would be written again by every replay
-        self.see()
-        self.write()
+        if self._ids != list(map(id, optimizer.param_groups)) or not self._ids:
+            self.see()
+        for line in self.lines:
+            line.write()
 
-    def after_step(self, optimizer: Any, *_: Any) -> None:
+    def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Count the step, and write the values of the next."""
         if optimizer is not self.optimizer() or self._quiet:
             return
@@ -119,17 +124,14 @@ class Harness:
             self._depth -= 1
             return
         self._depth = 0
-        found_inf = getattr(
-            optimizer, "found_inf", None
-        )  # of GradScaler, for fused optimizers, which skip by themselves
+        found_inf = getattr(optimizer, "found_inf", None)  # of GradScaler: a fused optimizer skips by itself
         if found_inf is not None and float(found_inf):
             return
         failed: BaseException | None = None
-        for line in self.lines[:]:
+        for line in self.lines:
             if not line.driver.manual:
-                line.clock.now = (line.clock.now[0] + 1, None)
                 try:
-                    line.write()
+                    line.advance()
                 except Exception as error:  # the other drivers count the step all the same
                     failed = failed or error
         if failed is not None:
@@ -142,8 +144,14 @@ class Harness:
             self.write()
 
     def write(self) -> None:
-        for line in self.lines[:]:
+        for line in self.lines:
             line.write()
+
+    def forget_values(self, driver: Any) -> None:
+        """Have a driver evaluate its schedules again, when its clock is set."""
+        for line in self.lines:
+            if line.driver is driver:
+                line.values = None
 
     # --- groups ------------------------------------------------------------------------------------------------------
     def see(self, unclear: str = "raise") -> None:
@@ -152,16 +160,11 @@ class Harness:
         Raises `OptimizerError` where that is unclear, unless `unclear` is "later", for what must not raise.
         """
         groups = self.optimizer().param_groups
-        members = self.members
-        same = len(groups) == len(members)
-        if same:
-            for member, group in zip(members, groups, strict=True):
-                if member.group is not group or len(member.parts) != len(self.lines):
-                    same = False
-                    break
-        if not same:
+        if list(map(id, groups)) != self._ids or not self._ids:
+            self._ids = []
             self._recognise(groups)
-            self._decide(unclear)
+            if self._decide(unclear):
+                self._ids = list(map(id, groups))
 
     def _recognise(self, groups: list[Group]) -> None:
         """Find each group among those known: by its dict, by its list of parameters, or by the parameters."""
@@ -198,7 +201,9 @@ class Harness:
                 with suppress(MultischedError):  # raised before the next step, when the meaning is decided
                     own[setting.name] = own_value(setting.name, rule, member.group)
 
-    def _decide(self, unclear: str) -> None:
+    def _decide(self, unclear: str) -> bool:
+        """Decide what new groups mean. False where that is unclear, and not raised."""
+        clear = True
         for line in self.lines:
             try:
                 for member in self.members:
@@ -207,8 +212,10 @@ class Harness:
             except MultischedError:
                 if unclear == "raise":
                     raise
+                clear = False
             self._own_tensors()
             line.build(self.members)
+        return clear
 
     def _own_tensors(self) -> None:
         """Give each driven group tensors of its own, where its values are tensors."""
@@ -258,6 +265,28 @@ def _refuse_copy() -> NoReturn:
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
+def apart(hook: Callable[..., None]) -> Any:
+    """A hook that `torch.compile` calls and does not trace; outside of compiled code it costs nothing more.
+
+    `torch.compiler.disable` alone costs as much for each call as writing the values does.
+    """
+    compiler: Any = importlib.import_module("torch.compiler")
+    disabled = compiler.disable(hook)
+    try:
+        tracing = importlib.import_module("torch._C._dynamo.eval_frame").get_eval_frame_callback
+        skip = importlib.import_module("torch._dynamo.decorators").skip
+    except (ImportError, AttributeError):  # these are not public, and may go
+        return disabled
+
+    def called(optimizer: Any, args: Any, kwargs: Any) -> None:
+        if tracing() is None:
+            hook(optimizer, args, kwargs)
+        else:
+            disabled(optimizer, args, kwargs)
+
+    return skip(called)
+
+
 def _steps_under_way(optimizer: Any) -> int:
     """How many calls of torch's wrapper around `step` are on the stack for this optimizer.
 
@@ -277,10 +306,8 @@ def _steps_under_way(optimizer: Any) -> int:
 _DCP = "torch.distributed.checkpoint.state_dict"
 
 
-def _only_creates_state(optimizer: Any) -> bool:
+def _only_creates_state() -> bool:
     """Whether torch's distributed checkpoints take this step, at a rate of 0, only so that there is a state to load."""
-    if _DCP not in sys.modules or optimizer.state:
-        return False
     frame: Any = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "_init_optim_state" and frame.f_globals.get("__name__") == _DCP:

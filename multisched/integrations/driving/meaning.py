@@ -6,7 +6,6 @@ from plain numbers; nothing here knows torch.
 """
 
 import math
-import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -84,15 +83,40 @@ class Sources:
             self.fed.append(self._fed_index[rule])
         return self._fed_index[rule]
 
-    def at(self, clock: float) -> list[float]:
-        """The value of each at this clock. Raises `OptimizerError` for one that is infinite or not a number."""
-        values = [float(call(clock)) for call in self.calls]
-        if not all(map(math.isfinite, values)):
-            name, value = next((n, v) for n, v in zip(self.names, values, strict=True) if not math.isfinite(v))
-            raise OptimizerError(
-                f"{name} is {value} at {clock}; a hyperparameter must be finite, and nothing was written."
-            )
-        return values
+    def check(self, clock: float, values: Iterable[float] | None = None) -> None:
+        """Raise `OptimizerError` if a source is infinite or not a number at this clock."""
+        values = [float(call(clock)) for call in self.calls] if values is None else values
+        for name, value in zip(self.names, values, strict=True):
+            if not math.isfinite(value):
+                raise OptimizerError(f"{name} is {value} at {clock}; a hyperparameter must be finite.")
+
+    def program(self, meanings: list[Parts]) -> Callable[[float], list[Any]]:
+        """A function from the clock to the value of each meaning, which raises as `check` does.
+
+        It is written out as source, as schedules are at numbers: every step calls it, and a loop would cost twice as
+        much.
+        """
+        names: dict[str, Any] = {"check": self.check, "isfinite": math.isfinite}
+        values = [f"v{i}" for i in range(len(self.calls))]
+        names.update({f"s{i}": call for i, call in enumerate(self.calls)})
+
+        def written(parts: Parts) -> str:
+            if not isinstance(parts, Part):
+                return f"({', '.join(map(written, parts))},)"
+            factor = f"f{len(names)}"
+            if parts.source is None or parts.factor != 1:
+                names[factor] = parts.factor
+            if parts.source is None:
+                return factor
+            return f"v{parts.source}" if parts.factor == 1 else f"v{parts.source} * {factor}"
+
+        body = [f"v{i} = float(s{i}(clock))" for i in range(len(self.calls))]
+        if values:
+            body.append(f"if not isfinite({' + '.join(values)}): check(clock, [{', '.join(values)}])")
+        body.append(f"return [{', '.join(map(written, meanings))}]")
+        exec("def program(clock):\n    " + "\n    ".join(body), names)  # numbered names alone, no text of anybody's
+        program: Callable[[float], list[Any]] = names["program"]
+        return program
 
 
 # --- one group -------------------------------------------------------------------------------------------------------
@@ -148,19 +172,6 @@ def _unclear(setting: Setting, everyone: Iterable[Any]) -> OptimizerError:
         f"    {name}={{0: schedule, 1: schedule}}       exactly these values, for groups by index or name\n"
         f"    {name}=schedule, scale={{{name!r}: 'key'}}  the schedule times what each group holds under this key"
     )
-
-
-def maker(parts: Parts) -> Callable[[list[float]], Any]:
-    """A function from the values of the sources to the value of a group."""
-    if not isinstance(parts, Part):
-        makers = [maker(part) for part in parts]
-        return lambda values: tuple([make(values) for make in makers])
-    source, factor = parts
-    if source is None:
-        return lambda values: factor
-    if factor == 1:
-        return operator.itemgetter(source)
-    return lambda values: values[source] * factor
 
 
 def _close(a: float, b: float) -> bool:

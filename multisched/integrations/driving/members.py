@@ -5,22 +5,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from multisched.integrations.driving.meaning import Own, Parts, maker
+from multisched.integrations.driving.meaning import Own, Parts
 from multisched.integrations.driving.settings import Group
-
-Row = tuple[str, Any, list[Group]]
 
 
 class Clock:
-    """How many steps there were, and what the sources of a driver are then; of one optimizer, or of all."""
+    """How many steps there were, or whatever the schedules are measured in; of one optimizer, or of all."""
 
-    def __init__(self) -> None:
-        self.now: tuple[Any, list[float] | None] = (0, None)
-        """The count and the values, exchanged together, so that no interrupt comes between; None: to be evaluated."""
-
-    @property
-    def count(self) -> Any:
-        return self.now[0]
+    def __init__(self, count: Any = 0):
+        self.count = count
 
 
 class Member:
@@ -79,44 +72,47 @@ class Member:
 
 
 class Line:
-    """One driver on one optimizer: the clock that it follows, and the values that it has written."""
+    """One driver on one optimizer: the clock that it follows, and what it writes where."""
 
     def __init__(self, driver: Any, clock: Clock):
         self.driver, self.clock = driver, clock
-        self.slots: list[tuple[str, Callable[[list[float]], Any], list[Group]]] = []
-        self.tensor_slots: list[tuple[str, Callable[[list[float]], Any], Group, Any]] = []
-        self._rows: tuple[Any, list[Row], list[tuple[str, Any, Group, Any]]] = (None, [], [])
+        self.plan: list[tuple[Group, str, int]] = []
+        """Where values go, and their places among the values of the program."""
+        self.in_tensors: list[tuple[Group, str, int, Any]] = []
+        self._program: Callable[[Any], list[Any]] = lambda clock: []
+        self.values: list[Any] | None = None
+        """The values of the clock; None while they are to be evaluated."""
 
     def build(self, members: list[Member]) -> None:
-        """Gather groups of equal meaning, so that a value is computed once for all of them."""
-        slots: dict[tuple[str, Parts], list[Group]] = {}
-        self.tensor_slots = []
+        """Plan what is written where, after groups have come or gone; what groups share is computed once."""
+        self.plan, self.in_tensors, self.values = [], [], None
+        places: dict[Parts, int] = {}
         for member in members:
             for name, parts in member.parts.get(self.driver, {}).items():
+                place = places.setdefault(parts, len(places))
                 tensors = member.tensors.get(name)
                 if tensors is None:
-                    slots.setdefault((name, parts), []).append(member.group)
+                    self.plan.append((member.group, name, place))
                 else:
-                    self.tensor_slots.append((name, maker(parts), member.group, tensors))
-        self.slots = [(name, maker(parts), groups) for (name, parts), groups in slots.items()]
-        self._rows = (None, [], [])
+                    self.in_tensors.append((member.group, name, place, tensors))
+        self._program = self.driver.sources.program(list(places))
+
+    def advance(self) -> None:
+        """Count a step, whether its values can be had or not, and write them."""
+        self.values = None  # before the count: whatever comes between, the values are never those of another count
+        self.clock.count += 1
+        self.write()
 
     def write(self) -> None:
         """Bring the groups to the values of the clock, whatever they hold."""
-        now = self.clock.now
-        values = now[1]
+        values = self.values
         if values is None:
-            values = self.driver.sources.at(now[0])
-            now = self.clock.now = (now[0], values)
-        if self._rows[0] is not now:
-            rows = [(name, make(values), groups) for name, make, groups in self.slots]
-            in_tensors = [(name, make(values), group, tensors) for name, make, group, tensors in self.tensor_slots]
-            self._rows = (now, rows, in_tensors)
-        for name, value, groups in self._rows[1]:
-            for group in groups:
-                group[name] = value
-        for name, value, group, tensors in self._rows[2]:
-            _fill(group, name, value, tensors)
+            values = self.values = self._program(self.clock.count)
+        for group, name, place in self.plan:
+            group[name] = values[place]
+        if self.in_tensors:
+            for group, name, place, tensors in self.in_tensors:
+                _fill(group, name, values[place], tensors)
 
 
 def becomes_tensor(member: Member, name: str) -> bool:
