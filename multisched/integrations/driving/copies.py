@@ -18,7 +18,7 @@ def packed(driver: Any) -> dict[str, Any]:
     members = []
     for ref in driver.harnesses:
         harness = ref()
-        if harness is not None:
+        if harness is not None and harness.optimizer() is not None:
             harness.see(unclear="later")
         members.append([] if harness is None else [m.of(driver) for m in harness.members])
     return {

@@ -217,7 +217,8 @@ class Drive:
     def _attached(self) -> list[Harness]:
         if not self.harnesses:
             raise OptimizerError("This driver was detached or replaced, and writes no more. Drive the optimizer again.")
-        return [harness for ref in self.harnesses if (harness := ref()) is not None]
+        harnesses = [harness for ref in self.harnesses if (harness := ref()) is not None]
+        return [harness for harness in harnesses if harness.optimizer() is not None]
 
     # --- values ------------------------------------------------------------------------------------------------------
     def values(self) -> dict[str, list[Any]]:

@@ -10,6 +10,8 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from types import MethodType
 from typing import Any, NoReturn
 
 from multisched.errors import MultischedError, OptimizerError
@@ -35,6 +37,7 @@ class Harness:
         self._depth = 0
         self._quiet = False
         self._on_gpu = False
+        self._tracing: Callable[[], Any] = lambda: None
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
         _refuse_copy()
@@ -46,10 +49,13 @@ class Harness:
     def _hang(self) -> None:
         """Put the hooks on the optimizer."""
         optimizer = self.optimizer()
-        # A compiled step goes on before and after the hooks, and is not compiled again for each count.
+        tracing, before, after = hooks_for_torch()
+        if tracing is not None:
+            self._tracing = tracing
+        # Bound methods that the harness does not hold itself: there would be a cycle.
         self._handles = [
-            optimizer.register_step_pre_hook(apart(self.before_step)),
-            optimizer.register_step_post_hook(apart(self.after_step)),
+            optimizer.register_step_pre_hook(MethodType(before if tracing is None else Harness.before_step, self)),
+            optimizer.register_step_post_hook(MethodType(after if tracing is None else Harness.after_step, self)),
             optimizer.register_load_state_dict_post_hook(self.after_load),
         ]
         self._unpatch = _notice_added_groups(optimizer, self)
@@ -94,6 +100,9 @@ class Harness:
 
     def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Write again what was written after the last step: a group may be new, or a state loaded."""
+        if self._tracing() is not None:
+            hooks_for_torch()[1](self, optimizer, args, kwargs)
+            return
         if optimizer is not self.optimizer():
             return
         if self._depth and _steps_under_way(optimizer) > 1:  # a step that calls another: `super().step()`
@@ -102,9 +111,10 @@ class Harness:
         self._depth = 1
         self._quiet = _DCP in sys.modules and not optimizer.state and _only_creates_state()
         if self._quiet:
+            self._depth = 0
             return
         if self._on_gpu and importlib.import_module("torch").cuda.is_current_stream_capturing():
-            if any(not line.driver.manual for line in self.lines):
+            if any(line.counts for line in self.lines):
                 raise OptimizerError(
                     "This step is being captured in a CUDA graph, whose replays run no hook, so that they would not be "
                     "counted. Count them yourself: driver = ms.drive(optimizer, manual=True, ...), and driver.step() "
@@ -118,6 +128,9 @@ class Harness:
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Count the step, and write the values of the next."""
+        if self._tracing() is not None:
+            hooks_for_torch()[2](self, optimizer, args, kwargs)
+            return
         if optimizer is not self.optimizer() or self._quiet:
             return
         if self._depth > 1 and _steps_under_way(optimizer) > 1:
@@ -129,9 +142,11 @@ class Harness:
             return
         failed: BaseException | None = None
         for line in self.lines:
-            if not line.driver.manual:
+            if line.counts:
+                line.values = None  # before the count: whatever comes between, values are never those of another count
+                line.clock.count += 1
                 try:
-                    line.advance()
+                    line.write()
                 except Exception as error:  # the other drivers count the step all the same
                     failed = failed or error
         if failed is not None:
@@ -265,26 +280,24 @@ def _refuse_copy() -> NoReturn:
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
-def apart(hook: Callable[..., None]) -> Any:
-    """A hook that `torch.compile` calls and does not trace; outside of compiled code it costs nothing more.
+@cache
+def hooks_for_torch() -> tuple[Callable[[], Any] | None, Callable[..., None], Callable[..., None]]:
+    """The two hooks as `torch.compile` calls them and does not trace them, and what tells whether it would.
 
-    `torch.compiler.disable` alone costs as much for each call as writing the values does.
+    So a compiled step goes on before and after the hooks, and is not compiled again for each count. To call these two
+    costs as much as to write the values, so that they are called only where what comes first is not None; a version of
+    torch that does not tell has None in its place.
     """
-    compiler: Any = importlib.import_module("torch.compiler")
-    disabled = compiler.disable(hook)
+    apart: Any = importlib.import_module("torch.compiler").disable
+    before, after = apart(Harness.before_step), apart(Harness.after_step)
     try:
-        tracing = importlib.import_module("torch._C._dynamo.eval_frame").get_eval_frame_callback
+        tracing: Any = importlib.import_module("torch._C._dynamo.eval_frame").get_eval_frame_callback
         skip = importlib.import_module("torch._dynamo.decorators").skip
-    except (ImportError, AttributeError):  # these are not public, and may go
-        return disabled
-
-    def called(optimizer: Any, args: Any, kwargs: Any) -> None:
-        if tracing() is None:
-            hook(optimizer, args, kwargs)
-        else:
-            disabled(optimizer, args, kwargs)
-
-    return skip(called)
+        skip(Harness.before_step)
+        skip(Harness.after_step)
+    except (ImportError, AttributeError):  # these are not public
+        return None, before, after
+    return tracing, before, after
 
 
 def _steps_under_way(optimizer: Any) -> int:

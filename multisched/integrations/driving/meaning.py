@@ -98,7 +98,7 @@ class Sources:
         """
         names: dict[str, Any] = {"check": self.check, "isfinite": math.isfinite}
         values = [f"v{i}" for i in range(len(self.calls))]
-        names.update({f"s{i}": call for i, call in enumerate(self.calls)})
+        names.update({f"s{i}": getattr(call, "_on_number", None) or call for i, call in enumerate(self.calls)})
 
         def written(parts: Parts) -> str:
             if not isinstance(parts, Part):

@@ -75,7 +75,7 @@ class Line:
     """One driver on one optimizer: the clock that it follows, and what it writes where."""
 
     def __init__(self, driver: Any, clock: Clock):
-        self.driver, self.clock = driver, clock
+        self.driver, self.clock, self.counts = driver, clock, not driver.manual
         self.plan: list[tuple[Group, str, int]] = []
         """Where values go, and their places among the values of the program."""
         self.in_tensors: list[tuple[Group, str, int, Any]] = []
@@ -96,12 +96,6 @@ class Line:
                 else:
                     self.in_tensors.append((member.group, name, place, tensors))
         self._program = self.driver.sources.program(list(places))
-
-    def advance(self) -> None:
-        """Count a step, whether its values can be had or not, and write them."""
-        self.values = None  # before the count: whatever comes between, the values are never those of another count
-        self.clock.count += 1
-        self.write()
 
     def write(self) -> None:
         """Bring the groups to the values of the clock, whatever they hold."""
