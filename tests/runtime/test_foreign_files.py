@@ -315,3 +315,44 @@ def test_any_mutation_is_refused_or_loads_right(valid, data):
         path.write_bytes(whole)
     assert len(message) < LONGEST_MESSAGE
     assert peak < FIXED + 60 * len(content)
+
+
+# --- any entries -----------------------------------------------------------------------------------------------------
+CODES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I8": 1, "U64": 8, "U8": 1, "BOOL": 1, "C64": 8}
+VALUES = [b"\0" * 8, b"\xff" * 8, np.float64(np.nan).tobytes(), np.float64(-np.inf).tobytes(), np.int64(1).tobytes()]
+RIGHT = {"count": ("I64", []), "weight": ("F64", []), "average/w": ("F64", [2]), "copied/n": ("I64", [])}
+
+
+@st.composite
+def entries(draw):
+    """A whole file of any entries, of the names that an average has or of others."""
+    names = (*RIGHT, "compensation/w", "average/", "/", "copied/w", "shard")
+    chosen = draw(st.one_of(st.just(list(RIGHT)), st.lists(st.sampled_from(names), unique=True)))
+    header, data = {"__metadata__": {"multisched.rule": "ema(0.9)", "multisched.rounding": "none"}}, b""
+    for name in chosen:
+        code, shape = RIGHT.get(name, ("F64", []))
+        if draw(st.integers(0, 5)) == 0:
+            code = draw(st.sampled_from(sorted(CODES)))
+        if draw(st.integers(0, 9)) == 0:
+            shape = draw(st.sampled_from([[], [2], [0], [1], [1, 2]]))
+        size = CODES[code] * int(np.prod(shape, dtype=int))
+        header[name] = {"dtype": code, "shape": shape, "data_offsets": [len(data), len(data) + size]}
+        data += (draw(st.sampled_from(VALUES)) * 2)[:size]
+    return file_of(header, data)
+
+
+@given(content=entries())
+def test_any_entries_load_or_are_refused(content, tmp_path_factory):
+    """What has the form of an average is taken; all else is refused, and the average is as it was."""
+    path = tmp_path_factory.mktemp("entries") / "file"
+    path.write_bytes(content)
+    held = ms.Average({"w": np.ones(2), "n": np.asarray(3)}, ms.ema(0.9))
+    held.update()
+    try:
+        ms.load(path, held)
+        assert 0 <= held.count < 2**31
+    except errors.CheckpointError:
+        assert held.count == 1
+        assert (held.value["w"].tolist(), held.value["n"].tolist()) == ([1, 1], 3)
+    assert (held.value["w"].dtype, held.value["w"].shape, held.value["n"].shape) == (np.float64, (2,), ())
+    held.update()
