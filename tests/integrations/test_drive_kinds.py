@@ -440,6 +440,24 @@ def test_a_compiled_step_is_not_compiled_again():
     assert saved["param_groups"][0]["lr"].item() == pytest.approx(0.1)
 
 
+def test_a_captured_step(monkeypatch):
+    """Replays of a captured step run no hook: it is refused; with `manual=True` nothing is written into the capture."""
+    parameters = [parameter(), parameter()]
+    counted, manual = (torch.optim.SGD([p], lr=torch.tensor(0.1)) for p in parameters)
+    ms.drive(counted, lr=LR)
+    driver = ms.drive(manual, lr=LR, manual=True)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)  # as far as the hooks can see
+    for optimizer in (counted, manual):
+        optimizer.add_param_group({"params": [parameter()], "lr": torch.tensor(0.1)})
+    driver.step()
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(errors.OptimizerError, match="manual=True"):
+        counted.step()
+    manual.param_groups[0]["lr"].fill_(7.0)
+    manual.step()
+    assert rates(manual) == [7.0, pytest.approx(LR(1))]
+
+
 # --- copies ----------------------------------------------------------------------------------------------------------
 def test_copies_of_drivers():
     """A copy goes on from the count with an optimizer of its own, the original with the other; two drivers at once."""

@@ -71,6 +71,34 @@ class Member:
         return same and any(id(ref()) in now for ref in refs if ref() is not None)
 
 
+class InTensors:
+    """A value of a group that is held in a tensor, or a tuple of tensors and numbers."""
+
+    def __init__(self, group: Group, name: str, place: int, tensors: Any):
+        self.group, self.name, self.place, self.tensors = group, name, place, tensors
+        self._written: Any = None
+        self._marks: list[Any] = []
+
+    def write(self, value: Any) -> None:
+        """Write into the tensors, and put them into the group, where something else may stand."""
+        tensors = self.tensors
+        if isinstance(tensors, tuple):
+            pairs = zip(value, tensors, strict=True)
+            self._written = tuple(new if tensor is None else tensor.fill_(new) for new, tensor in pairs)
+        else:
+            self._written = tensors.fill_(value)
+        self.group[self.name] = self._written
+        self._marks = self._marked()
+
+    def changed(self) -> bool:
+        """Whether someone else has written since; on a GPU, to write again would cost a launch in every step."""
+        return self.group[self.name] is not self._written or self._marked() != self._marks
+
+    def _marked(self) -> list[Any]:
+        tensors = self.tensors if isinstance(self.tensors, tuple) else (self.tensors,)
+        return [t.item() if t.is_cpu else t._version for t in tensors if t is not None]
+
+
 class Line:
     """One driver on one optimizer: the clock that it follows, and what it writes where."""
 
@@ -78,7 +106,7 @@ class Line:
         self.driver, self.clock, self.counts = driver, clock, not driver.manual
         self.plan: list[tuple[Group, str, int]] = []
         """Where values go, and their places among the values of the program."""
-        self.in_tensors: list[tuple[Group, str, int, Any]] = []
+        self.in_tensors: list[InTensors] = []
         self._program: Callable[[Any], list[Any]] = lambda clock: []
         self.values: list[Any] | None = None
         """The values of the clock; None while they are to be evaluated."""
@@ -94,19 +122,20 @@ class Line:
                 if tensors is None:
                     self.plan.append((member.group, name, place))
                 else:
-                    self.in_tensors.append((member.group, name, place, tensors))
+                    self.in_tensors.append(InTensors(member.group, name, place, tensors))
         self._program = self.driver.sources.program(list(places))
 
     def write(self) -> None:
         """Bring the groups to the values of the clock, whatever they hold."""
         values = self.values
+        new = values is None
         if values is None:
             values = self.values = self._program(self.clock.count)
         for group, name, place in self.plan:
             group[name] = values[place]
-        if self.in_tensors:
-            for group, name, place, tensors in self.in_tensors:
-                _fill(group, name, values[place], tensors)
+        for held in self.in_tensors:
+            if new or held.changed():
+                held.write(values[held.place])
 
 
 def becomes_tensor(member: Member, name: str) -> bool:
@@ -134,11 +163,3 @@ def tensors_for(group: Any, name: str) -> Any:
 
 def _clone(torch: Any, tensor: Any) -> Any:
     return tensor.detach().clone() if tensor.is_floating_point() else tensor.detach().to(torch.float32)
-
-
-def _fill(group: Group, name: str, value: Any, tensors: Any) -> None:
-    if isinstance(tensors, tuple):
-        pairs = zip(value, tensors, strict=True)
-        group[name] = tuple(new if tensor is None else tensor.fill_(new) for new, tensor in pairs)
-    else:
-        group[name] = tensors.fill_(value)
