@@ -98,8 +98,10 @@ def as_real(value: Any) -> int | float | None:
     if isinstance(value, Fraction | Decimal):
         try:
             return float(value)
-        except (OverflowError, ValueError):  # too large, or a signalling NaN
+        except OverflowError:
             return math.inf if value > 0 else -math.inf
+        except ValueError:  # a signalling NaN
+            return math.nan
     return _scalar(value)
 
 
@@ -118,13 +120,17 @@ def _scalar(value: Any) -> int | float | None:
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """True for what `as_real` makes an `int` of."""
-    return type(as_real(value)) is int
+    """True for an integer on the host, of any kind but bools and arrays."""
+    return not _is_array(value) and type(as_real(value)) is int
 
 
 def is_real(value: object) -> TypeGuard[int | float]:
-    """True for what `as_real` takes for a real number."""
-    return as_real(value) is not None
+    """True for a real number on the host, of any kind but bools and arrays."""
+    return not _is_array(value) and as_real(value) is not None
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "dtype") and not isinstance(value, np.generic)
 
 
 _NUMBERS = (int, float, bool, complex)
@@ -309,6 +315,8 @@ class Symbol:
         return repr(self.tensor)
 
 
+_LARGEST = int(np.finfo(np.float64).max)
+
 Plain: TypeAlias = int | float | complex | FrozenArray | Symbol
 """A number or array in the form in which rules hold it."""
 
@@ -320,6 +328,8 @@ def freeze(
     if isinstance(value, FrozenArray | Symbol):
         return value
     if (number := as_real(value)) is not None:
+        if isinstance(number, int) and abs(number) > _LARGEST:
+            raise error(f"{what} must be at most 1.8e308, got {shown(value)}.")
         return number
     if is_symbolic(value):
         if symbolic:

@@ -6,7 +6,6 @@ Each class derives from `MultischedError` and from the builtin that Python itsel
 
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -147,17 +146,11 @@ class ConfigError(RuleError):
 
 
 class ParseError(MultischedError, ValueError):
-    """A text is no expression of a rule; `column`, counted from 1, is where it goes wrong.
-
-    Where `argparse` has been imported it is an `argparse.ArgumentTypeError`, too: `add_argument("--lr", type=ms.parse)`
-    shows the message of such an error, and of any other ValueError none.
-    """
-
-    def __new__(cls, *args: Any) -> "ParseError":
-        kind = _parse_error_of_argparse() if cls is ParseError and "argparse" in sys.modules else cls
-        return super().__new__(kind, *args)
+    """A text is no expression of a rule; `column`, counted from 1, is where it goes wrong."""
 
     def __init__(self, message: str, text: str, column: int):
+        if "argparse" in sys.modules:
+            _derive_from_argparse()
         message = cut(message)
         super().__init__(message, text, column)
         self.message, self.text, self.column = message, text, column
@@ -172,19 +165,15 @@ class ParseError(MultischedError, ValueError):
 _BEFORE_CARET, _AROUND_CARET = 60, 100  # characters of a long text that are shown
 
 
-@cache
-def _parse_error_of_argparse() -> type[ParseError]:
-    """`ParseError` as argparse likes it. Made when it is needed: argparse takes longer to import than this package."""
-    from argparse import ArgumentTypeError
+def _derive_from_argparse() -> None:
+    """Let `ParseError` be an `argparse.ArgumentTypeError`, too, where argparse has been imported.
 
-    class Both(ParseError, ArgumentTypeError):
-        __doc__ = ParseError.__doc__
-
-        def __reduce__(self) -> tuple[Any, ...]:
-            return ParseError, self.args
-
-    Both.__name__ = Both.__qualname__ = "ParseError"
-    return Both
+    Of `add_argument("--lr", type=ms.parse)` argparse shows the message of such an error, and none of any other. It is
+    not imported for this: that takes longer than to import all errors.
+    """
+    kind = sys.modules["argparse"].ArgumentTypeError
+    if kind not in ParseError.__bases__:
+        ParseError.__bases__ = (MultischedError, kind, ValueError)
 
 
 # --- backends --------------------------------------------------------------------------------------------------------

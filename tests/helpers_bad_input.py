@@ -98,7 +98,10 @@ RULES = {
         lambda _: ms.piecewise_constant(0.1, {math.inf: 1}), errors.StepKeyTypeError, TypeError, ("inf", "integers")
     ),
     "a string key": Row(
-        lambda _: ms.piecewise_constant(0.1, {"4": 1}), errors.StepKeyTypeError, TypeError, ("'4'", "str", "integers")
+        lambda _: ms.piecewise_constant(0.1, {"4.0": 1}),
+        errors.StepKeyTypeError,
+        TypeError,
+        ("'4.0'", "str", "integers"),
     ),
     "None as a key": Row(
         lambda _: ms.piecewise_constant(0.1, {None: 1}), errors.StepKeyTypeError, TypeError, ("NoneType", "integers")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import FrozenArray, Plain, Symbol, freeze
-from multisched.errors import DecayError, shown
+from multisched.errors import DecayError, brief, shown
 from multisched.schedules import Schedule
 
 _FORMULAS: dict[str, tuple[Callable[[Any], Any], float, bool]] = {  # alpha, the smallest value, whether that is allowed
@@ -33,7 +33,7 @@ def _checked_alpha(alpha: Any) -> Plain | Schedule:
     alpha = freeze(alpha, "alpha", DecayError, symbolic=True)
     values = alpha.array if isinstance(alpha, FrozenArray) else alpha
     if not isinstance(alpha, Symbol) and not (np.all(values >= 0) and np.all(values <= 1)):
-        raise DecayError(f"alpha is the weight of the old value, in [0, 1], got {alpha!r}.")
+        raise DecayError(f"alpha is the weight of the old value, in [0, 1], got {brief(alpha)}.")
     return alpha  # type: ignore[no-any-return]
 
 

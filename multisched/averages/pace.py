@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, int_max, is_integer
+from multisched.arrays import Array, as_real, int_max
 from multisched.averages.mean import Mean, Scalar, alike, pick
 from multisched.errors import NotARule, StepCountError, shown
 
@@ -96,6 +96,7 @@ def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
 
 
 def _whole(value: Any, what: str, least: int) -> int:
-    if not is_integer(value) or not least <= value <= int_max("int32"):
+    calls = as_real(value)
+    if not isinstance(calls, int) or not least <= calls <= int_max("int32"):
         raise StepCountError(f"{what} must be a whole number of calls, from {least} to 2**31 - 1, got {shown(value)}.")
-    return int(value)
+    return calls

@@ -11,13 +11,12 @@ from multisched.arrays import (
     Array,
     FrozenArray,
     Namespace,
+    as_real,
     beside,
     choose,
     dtype_name,
     freeze,
     int_max,
-    is_integer,
-    is_real,
     kind_of,
 )
 from multisched.averages.statistic import Statistic, counted
@@ -231,12 +230,8 @@ def plateau(
     0.5
     0.25
     """
-    for name, number in {"factor": factor, "threshold": threshold, "eps": eps}.items():
-        if not is_real(number) or number != number:
-            raise RuleError(f"{name} of plateau must be a real number, got {shown(number)}.")
-    for name, count in {"patience": patience, "cooldown": cooldown}.items():
-        if not is_integer(count) or count < 0:
-            raise RuleError(f"{name} of plateau must be a non-negative integer, got {shown(count)}.")
+    factor, threshold, eps = _number(factor, "factor"), _number(threshold, "threshold"), _number(eps, "eps")
+    patience, cooldown = _count(patience, "patience"), _count(cooldown, "cooldown")
     if not 0 <= factor < 1:
         raise RuleError(f"factor of plateau must be at least 0 and less than 1, got {factor!r}.")
     for name, number in {"threshold": threshold, "eps": eps}.items():
@@ -249,16 +244,31 @@ def plateau(
     lengths = {part.shape for part in (start, least) if isinstance(part, FrozenArray)}
     if len(lengths) > 1:
         raise RuleError(
-            f"init and minimum of plateau must have the same length, or be numbers, got {init!r} and {minimum!r}."
+            "init and minimum of plateau must have the same length, or be numbers, "
+            f"got {shown(init)} and {shown(minimum)}."
         )
-    counts = int(patience), float(threshold), str(mode), int(cooldown)
-    return Plateau(start, float(factor), *counts, least, str(threshold_mode), float(eps))
+    return Plateau(start, factor, patience, threshold, str(mode), cooldown, least, str(threshold_mode), eps)
+
+
+def _number(value: Any, what: str) -> float:
+    number = as_real(value)
+    if number is None or number != number:
+        raise RuleError(f"{what} of plateau must be a real number, got {shown(value)}.")
+    return float(number)
+
+
+def _count(value: Any, what: str) -> int:
+    count = as_real(value)
+    if not isinstance(count, int) or count < 0:
+        raise RuleError(f"{what} of plateau must be a non-negative integer, got {shown(value)}.")
+    return count
 
 
 def _numbers(value: Any, what: str) -> float | FrozenArray:
     """One real number, or a list of them."""
-    if is_real(value) and value == value:
-        return float(value)
+    number = as_real(value)
+    if number is not None and number == number:
+        return float(number)
     found = freeze(value, f"{what} of plateau") if not isinstance(value, str | bool) else value
     if not isinstance(found, FrozenArray) or len(found.shape) != 1 or not found.shape[0] or np.isnan(found.array).any():
         raise RuleError(f"{what} of plateau must be a real number, or a list of them, got {shown(value)}.")

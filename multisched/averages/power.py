@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, is_real
+from multisched.arrays import Array, as_real
 from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, functions_of, pick
 from multisched.errors import DecayError, shown
 
@@ -98,9 +98,10 @@ def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> 
 
 
 def _between(value: Any, what: str, least: float, most: float, name: str) -> float:
-    if not is_real(value) or not least <= value <= most:
+    number = as_real(value)
+    if number is None or not least <= number <= most:
         raise DecayError(f"{what} must be a number from {least:g} to {name}, got {shown(value)}.")
-    return float(value)
+    return float(number)
 
 
 def _width(gamma: float) -> float:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arrays import Array, Namespace, choose, is_integer
+from multisched.arrays import Array, Namespace, as_real, choose
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
-from multisched.errors import WindowError
+from multisched.errors import WindowError, shown
 
 
 class SmaState(NamedTuple):
@@ -98,6 +98,7 @@ def sma(n: int) -> Sma:
     1.5
     3.0
     """
-    if not is_integer(n) or n < 1:
-        raise WindowError(f"The window n of a moving average is an integer of at least 1, got {n!r}.")
-    return Sma(int(n))
+    window = as_real(n)
+    if not isinstance(window, int) or window < 1:
+        raise WindowError(f"The window n of a moving average is an integer of at least 1, got {shown(n)}.")
+    return Sma(window)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from multisched.arrays import Array, Namespace, is_integer
+from multisched.arrays import Array, Namespace, as_real
 from multisched.errors import ScheduleOptionError, StepCountError, shown
 from multisched.schedules.catalogue import of_dialect
 from multisched.schedules.clock import constant_like, later, reached, turns
@@ -18,9 +18,10 @@ from multisched.schedules.schedule import Schedule, schedule
 
 def count(value: Any, what: str, least: int = 0) -> int:
     """`value` as a whole number of steps."""
-    if not is_integer(value) or value < least:
+    steps = as_real(value)
+    if not isinstance(steps, int) or steps < least:
         raise StepCountError(f"{what} must be a number of steps, an integer of at least {least}, got {shown(value)}.")
-    return int(value)
+    return steps
 
 
 # --- triangles -------------------------------------------------------------------------------------------------------

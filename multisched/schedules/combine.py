@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from multisched.arrays import Array, Namespace, as_real
-from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
+from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, brief, shown
 from multisched.schedules.clock import elapsed, floating, laps, reached, since
 from multisched.schedules.curves import towards
 from multisched.schedules.numbers import python_numbers
@@ -50,7 +50,7 @@ def _checked_join(schedules: Any, boundaries: Any) -> dict[str, Any]:
         )
     steps = [_boundary(b, f"Boundary {i}") for i, b in enumerate(boundaries)]
     if any(later < earlier for earlier, later in pairwise(steps)):
-        raise StepCountError(f"The boundaries of join must not decrease, got {list(boundaries)}.")
+        raise StepCountError(f"The boundaries of join must not decrease, got {brief(steps)}.")
     rules = [_scalar(rule, f"Schedule {i} of join") for i, rule in enumerate(schedules)]
     return {"schedules": Schedules(rules), "boundaries": Boundaries(steps)}
 
@@ -199,7 +199,7 @@ def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
 def _checked_clip(schedule: Any, low: Any, high: Any) -> dict[str, Any]:
     lower, upper = real(low, "low"), real(high, "high")
     if lower > upper:
-        raise ScheduleValueError(f"low must not be above high, got {low!r} and {high!r}.")
+        raise ScheduleValueError(f"low must not be above high, got {lower} and {upper}.")
     return {"schedule": _scalar(schedule, "schedule"), "low": lower, "high": upper}
 
 

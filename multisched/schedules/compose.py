@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import Array, FrozenArray, Namespace, Plain, beside, freeze, int_max, shape_of, thaw
-from multisched.errors import ScheduleValueError, shown
+from multisched.errors import ScheduleValueError, brief, shown
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import Schedule, float_dtype, operations, schedule
 
@@ -29,8 +29,8 @@ def _two(x1: Operand, x2: Operand) -> dict[str, Any]:
         np.broadcast_shapes(shape_of(first), shape_of(second))
     except ValueError as cause:
         raise ScheduleValueError(
-            f"The values of {first!r} and {second!r} have shapes that do not broadcast: {shape_of(first)} and "
-            f"{shape_of(second)}."
+            f"The values of {brief(first)} and {brief(second)} have shapes that do not broadcast: "
+            f"{shape_of(first)} and {shape_of(second)}."
         ) from cause
     return {"x1": first, "x2": second}
 

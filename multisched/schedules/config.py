@@ -207,7 +207,7 @@ class _Reader:
         given = {n: self.argument(p, value[n], f"{path}.{n}") for n, p in parameters.items() if n in value}
         try:
             return constructor(**given)
-        except MultischedError as cause:
+        except (MultischedError, RecursionError) as cause:  # averages in averages in averages
             raise ConfigError(f"{path}: {cause}") from cause
 
     def argument(self, parameter: inspect.Parameter, value: Any, path: str) -> Any:

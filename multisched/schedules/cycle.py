@@ -3,30 +3,40 @@
 from collections.abc import Sequence
 from typing import Any
 
-from multisched.arrays import Array, Namespace
-from multisched.errors import ScheduleOptionError
+from multisched.arrays import Array, Namespace, as_real
+from multisched.errors import ScheduleOptionError, brief, shown
 from multisched.schedules.clock import constant_like, passed, reached, since, turns
 from multisched.schedules.curves import CURVES, Way, along, between, half_wave, lap, part_of, phase, power, through
 from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.schedule import schedule
 
-MOST_CYCLES = 200
+MOST_CYCLES, MOST_UNEQUAL_CYCLES = 200, 1000
 _LAST_STEP = 2**64  # which no step of any dtype reaches
 
 
 def _checked_restarts(
     init: Any, steps: Any, period_mul: Any = 1, peak_mul: Any = 1, end: Any = 0, cycles: Any = None
 ) -> dict[str, Any]:
-    if cycles is not None and (isinstance(cycles, bool) or not isinstance(cycles, int) or cycles < 1):
-        raise ScheduleOptionError(f"cycles must be an integer of at least 1, or None for no end, got {cycles!r}.")
-    return {
+    count = None if cycles is None else as_real(cycles)
+    if cycles is not None and (not isinstance(count, int) or count < 1):
+        raise ScheduleOptionError(f"cycles must be an integer of at least 1, or None for no end, got {shown(cycles)}.")
+    checked = {
         "init": real(init, "init"),
         "steps": length(steps, "steps", zero=False),
         "period_mul": above(period_mul, "period_mul", 1),
         "peak_mul": above(peak_mul, "peak_mul", 0),
         "end": real(end, "end"),
-        "cycles": cycles,
+        "cycles": count,
     }
+    if count is not None and checked["period_mul"] != 1:  # each of them is a part of the formula
+        reached = len(starts(checked["steps"], checked["period_mul"], min(count, MOST_UNEQUAL_CYCLES + 1)))
+        if reached > MOST_UNEQUAL_CYCLES:
+            raise ScheduleOptionError(
+                f"Of cycles of different lengths at most {MOST_UNEQUAL_CYCLES} can be told apart, got cycles="
+                f"{brief(count)} and period_mul={checked['period_mul']}. Cycles of one length, period_mul=1, can be as "
+                "many as you like."
+            )
+    return checked
 
 
 def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
@@ -69,7 +79,7 @@ def cosine_restarts(
     end:
         What each cycle goes down to.
     cycles:
-        After how many of them it stays at `end`; by default it goes on for ever.
+        After how many of them it stays at `end`; by default it goes on for ever. With `period_mul` at most 1,000.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
@@ -204,7 +214,7 @@ def _checked_one_cycle(
 ) -> dict[str, Any]:
     part = above(warmup, "warmup", 0)
     if part > (0.5 if flag(three_phase, "three_phase") else 1):
-        raise ScheduleOptionError(f"warmup is a part of the whole, at most 1, or 0.5 of three phases, got {warmup!r}.")
+        raise ScheduleOptionError(f"warmup is a part of the whole, at most 1, or 0.5 of three phases, got {part}.")
     return {
         "peak": real(peak, "peak"),
         "steps": length(steps, "steps", zero=False),

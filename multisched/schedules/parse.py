@@ -11,6 +11,7 @@ What recursion would be is a stack of generators, so that no text is nested too 
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
@@ -40,6 +41,9 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
     Raises `ParseError` for any other text, and for arguments that define no rule: `column`, counted from 1, says
     where, and the message points at it. Raises `TypeError` for what is no text.
 
+    As the type of an option of argparse, click or typer (`type=ms.parse`, `parser=ms.parse`), it lets these show the
+    whole message.
+
     >>> parse("0.5 * warmup(cosine(0.1, 1000), 100)")
     0.5 * warmup(cosine(0.1, 1000), 100)
     >>> parse("cosine(0.1 * 256 / 128, steps=1_000)")
@@ -54,7 +58,16 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
     """
     if not isinstance(text, str):
         raise TypeError(f"parse takes a text, got {type(text).__name__}.")
-    parser = _Parser(text, {} if names is None else names)
+    try:
+        return _parsed(text, {} if names is None else names)
+    except ParseError as error:
+        if sys._getframe(1).f_globals.get("__name__") == "click.types":  # `type=ms.parse` of an option
+            raise sys.modules["click"].BadParameter(str(error)) from error  # of other errors click 8.1 shows no message
+        raise
+
+
+def _parsed(text: str, names: Mapping[str, Constructor]) -> Any:
+    parser = _Parser(text, names)
     part = _run(parser.expression())
     if parser.token.kind != "end":
         parser.unexpected("an operator or the end")

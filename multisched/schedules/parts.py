@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from multisched.arrays import as_real
-from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
+from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, brief, shown
 from multisched.schedules.schedule import Schedule
 
 
@@ -49,8 +49,8 @@ def length(value: Any, what: str, *, zero: bool = True) -> int | float:
 
 def one_of(value: Any, what: str, *options: str) -> str:
     """`value`, if it is one of the names."""
-    if value not in options:
-        raise ScheduleOptionError(f"{what} must be one of {', '.join(map(repr, options))}, got {value!r}.")
+    if not isinstance(value, str) or value not in options:
+        raise ScheduleOptionError(f"{what} must be one of {', '.join(map(repr, options))}, got {brief(value)}.")
     return str(value)
 
 
