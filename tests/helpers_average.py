@@ -148,7 +148,7 @@ def bits(leaves):
 def bits_of(avg, backend):
     """All that an average holds, to the bit."""
     state = flat(avg.state_dict())
-    count = state.pop("count")
+    count, _ = state.pop("count"), state.pop("rule")
     return count, bits({name: to_numpy(value, backend) for name, value in state.items() if name != "weight"})
 
 

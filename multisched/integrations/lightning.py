@@ -18,6 +18,7 @@ from multisched.integrations.attach import NO_PARTS, attach
 from multisched.integrations.evaluation import Evaluation
 from multisched.trees import Average
 from multisched.trees.parts import refuse_parts
+from multisched.trees.told import Whose, checked_whose, resumed
 
 
 def __getattr__(name: str) -> Any:
@@ -58,6 +59,9 @@ def _callback_class() -> Any:
             What the state is called in checkpoints, besides the class: two callbacks of one trainer need two names.
         evaluate:
             Whether validation, testing and prediction run on this average; of several callbacks of a trainer, on one.
+        resume_rule:
+            Which rule goes on with the average of a checkpoint: "same" refuses one of another rule, "mine" takes this
+            rule, "theirs" that of the checkpoint.
         options:
             Those of `ms.Average`: `dtype=`, `select=`, `rounding=`, `offload=`, ...
 
@@ -74,11 +78,20 @@ def _callback_class() -> Any:
             The average of a checkpoint is of another rule or module, or there is none in one that is to be evaluated.
         """
 
-        def __init__(self, rule: Mean, *, name: str = "average", evaluate: bool = True, **options: Any):
+        def __init__(
+            self,
+            rule: Mean,
+            *,
+            name: str = "average",
+            evaluate: bool = True,
+            resume_rule: Whose = "same",
+            **options: Any,
+        ):
             if not isinstance(rule, Mean):
                 raise NotARule(f"AverageCallback takes a rule, such as ms.ema(0.999), got {shown(rule)}.")
             super().__init__()
             self.rule, self.name, self.evaluate, self.options = rule, name, evaluate, options
+            self.resume_rule = checked_whose(resume_rule)
             self.average: Any = None
             self._module: Any = None
             self._loaded: Any = None
@@ -96,11 +109,9 @@ def _callback_class() -> Any:
                 refuse_parts(average._part, NO_PARTS)
                 self.average, self._module = average, module
             if self._loaded is not None:
-                if self._loaded["rule"] != repr(self.rule):
-                    raise CheckpointMismatch(
-                        f"The average in this checkpoint has the rule {self._loaded['rule']}, and here {self.rule!r}."
-                    )
-                self.average.load_state_dict(self._loaded["average"])
+                state = {"rule": self._loaded["rule"], **self._loaded["average"]}  # of 0.1 the rule is outside
+                resumed(lambda: self.average.load_state_dict(state, rule=self.resume_rule))
+                self.rule = self.average.rule
                 self._loaded = None
 
         def _leave_behind(self, trainer: Any) -> bool:

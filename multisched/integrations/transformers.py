@@ -20,6 +20,7 @@ from multisched.integrations.attach import NO_PARTS, attach, innermost
 from multisched.integrations.evaluation import Evaluation
 from multisched.trees import Average, load, save
 from multisched.trees.parts import refuse_parts
+from multisched.trees.told import Whose, checked_whose, resumed
 
 
 def __getattr__(name: str) -> Any:
@@ -58,6 +59,9 @@ def _callback_class() -> Any:
         resume:
             The checkpoint folder that has the average of a run that is resumed; by default the folder of that step in
             `output_dir`. False starts a new average, for a run that had none.
+        resume_rule:
+            Which rule goes on with the average of a checkpoint: "same" refuses one of another rule, "mine" takes this
+            rule, "theirs" that of the checkpoint.
         options:
             Those of `ms.Average`: `dtype=`, `select=`, `rounding=`, `offload=`, ...
 
@@ -74,11 +78,19 @@ def _callback_class() -> Any:
         """
 
         def __init__(
-            self, rule: Mean, *, name: str = "average", evaluate: bool = True, resume: Any = None, **options: Any
+            self,
+            rule: Mean,
+            *,
+            name: str = "average",
+            evaluate: bool = True,
+            resume: Any = None,
+            resume_rule: Whose = "same",
+            **options: Any,
         ):
             if not isinstance(rule, Mean):
                 raise NotARule(f"AverageCallback takes a rule, such as ms.ema(0.999), got {shown(rule)}.")
             self.rule, self.name, self.evaluate, self.resume, self.options = rule, name, evaluate, resume, options
+            self.resume_rule = checked_whose(resume_rule)
             self.average: Any = None
             self._hooks, self._evaluation = ExitStack(), Evaluation()
             self._model: Any = None
@@ -155,7 +167,8 @@ def _callback_class() -> Any:
                     f"The run goes on from a checkpoint, but {folder} has no {self._file}. Name the folder that has, "
                     "AverageCallback(rule, resume=folder), or start a new average with resume=False."
                 )
-            load(folder / self._file, self.average)
+            resumed(lambda: load(folder / self._file, self.average, rule=self.resume_rule))
+            self.rule = self.average.rule
 
     AverageCallback.__qualname__ = "AverageCallback"
     AverageCallback.__module__ = __name__

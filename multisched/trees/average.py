@@ -22,6 +22,7 @@ from multisched.trees.rounding import Rounding, update_key
 from multisched.trees.state import load_state, state_of
 from multisched.trees.structure import Structure
 from multisched.trees.swap import Swap, overwritten, targets, unwritable
+from multisched.trees.told import Whose, checked_whose
 from multisched.trees.writes import Write, perform
 
 methods: dict[str, Callable[..., Any]] = {}
@@ -327,21 +328,28 @@ class Average:
         """All that the average holds, copies: `count`, an int, `weight`, and arrays by the names of their leaves.
 
         `average` are those of the average as it is held, `compensation` what rounding took of it, `copied` the latest
-        values of what is copied. For `torch.save`, `torch.distributed.checkpoint`, Orbax. Raises `SwapError` while the
-        model holds the average.
+        values of what is copied. `rule` is the text of the rule, in bytes, so that any format can hold it. For
+        `torch.save`, `torch.distributed.checkpoint`, Orbax. Raises `SwapError` while the model holds the average.
         """
         with self._lock:
             self._ready("save it")
             return state_of(self)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], rule: Whose = "same") -> None:
         """Go on from what `state_dict` gave, of an average of the same leaves on any backend.
 
-        Raises `CheckpointMismatch` for other names, shapes or dtypes, saying what differs; then nothing has changed.
+        `rule="same"` refuses the state of another rule, whose weights mean something else; `"mine"` goes on with the
+        rule of this average, and `"theirs"` with that of the state, which is `avg.rule` then. A state without a rule,
+        of multisched 0.1, is taken for one of this rule, with a warning unless `rule="mine"` says so.
+
+        An array of another dtype is cast if it is of the same kind and every value fits: none of a float becomes
+        infinite. Raises `CheckpointMismatch` for another rule, other names, shapes or kinds, or a value that does not
+        fit, saying what differs; then nothing has changed.
         """
+        checked_whose(rule)
         with self._lock:
             self._refuse_swapped("load it")
-            load_state(self, state, "Cannot load the state: ")
+            load_state(self, state, "Cannot load the state: ", rule)
 
     def _ready(self, what: str) -> None:
         self._refuse_swapped(what)

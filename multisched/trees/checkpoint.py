@@ -1,6 +1,5 @@
 """Averages in files: safetensors, written whole or not at all, with a checksum for each array."""
 
-import re
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from multisched.runtime.paths import shown_path, text_of
 from multisched.trees.average import Average
 from multisched.trees.parts import refuse_parts
 from multisched.trees.state import SECTIONS, load_state, numbers, objects, sections
+from multisched.trees.told import Whose, checked_whose, rule_text
 
 _RULE, _ROUNDING = "multisched.rule", "multisched.rounding"
 
@@ -68,37 +68,41 @@ def save(path: PathLike, average: Average) -> None:
 
 def _configuration(average: Average) -> dict[str, str]:
     """What a file says of how its average is made, which no array tells; nothing in it differs from run to run."""
-    rule = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(average.rule))  # the addresses of functions in schedules
     rounding = average._mean._rounding
-    return {_RULE: rule, _ROUNDING: "none" if rounding is None else type(rounding).__name__.lower()}
+    return {_RULE: rule_text(average.rule), _ROUNDING: "none" if rounding is None else type(rounding).__name__.lower()}
 
 
-def load(path: PathLike, average: Average) -> None:
+def load(path: PathLike, average: Average, rule: Whose = "same") -> None:
     """Read what `save` wrote into an average of the same rule and leaves, of any backend.
+
+    `rule="same"` refuses a file of another rule, or of none, since what it holds means something else by this one;
+    `"mine"` goes on with the rule of the average, and `"theirs"` with that of the file, which is `average.rule` then.
+    An array of another dtype is cast if it is of the same kind and every value fits.
 
     Raises `CheckpointCorrupt` for a file that is damaged, `CheckpointMismatch` for one of another rule or of other
     leaves, shapes or dtypes, saying what differs, and `CheckpointFileError` where the system refuses, which is
     `CheckpointNotFound` if there is no file; then the average is as it was. An array is read once its shape is known to
     be that of the average, so that a file from a stranger costs no more memory than the average does.
     """
-    average = _checked(average)
+    average, rule = _checked(average), checked_whose(rule)
     where = f"Cannot load {shown_path(text_of(path))}: "
     with opened(path) as stored:
-        if _RULE not in stored.metadata:
+        if rule != "mine" and _RULE not in stored.metadata:
             raise CheckpointMismatch(
-                f"{where}it is no average that multisched.save wrote, or has lost its rule, as where "
-                "another program wrote it again without its metadata."
+                f"{where}it is no average that multisched.save wrote, or has lost its rule, as where another program "
+                f'wrote it again without its metadata. Say rule="mine" to go on with {rule_text(average.rule)}.'
             )
-        for key, here in _configuration(average).items():
-            there = stored.metadata.get(key)
-            if there != here:
-                raise CheckpointMismatch(f"{where}its {key.partition('.')[2]} is {str(there)[:500]}, and here {here}.")
+        here, there = _configuration(average)[_ROUNDING], stored.metadata.get(_ROUNDING)
+        if there is not None and there != here:
+            raise CheckpointMismatch(f"{where}its rounding is {there[:500]}, and here {here}.")
         state = _state_in(stored, where)
+        if _RULE in stored.metadata:
+            state["rule"] = stored.metadata[_RULE]
         with average._lock:
             average._refuse_swapped("load it")
             if average._mean.distributed or average._latest.distributed or (average._part and average._part.part.owner):
                 refuse_parts(average._part, f"{where}one file is not divided among processes")
-            load_state(average, state, where)
+            load_state(average, state, where, rule)
 
 
 def _state_in(stored: Stored, where: str) -> dict[str, Any]:

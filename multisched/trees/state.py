@@ -14,6 +14,7 @@ from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.leaf import duplicate, is_deleted
 from multisched.trees.parts import check_owner
+from multisched.trees.told import Whose, decoded, encoded, rule_of, rule_text, weight_after
 
 if TYPE_CHECKING:
     from multisched.trees.average import Average
@@ -22,6 +23,8 @@ SECTIONS = ("average", "compensation", "copied")
 """The average of each leaf; what rounding took of it; the latest value of what is copied."""
 
 
+_RULE = "rule"
+"""By which rule the arrays were averaged, in words."""
 _SHARD = "shard"
 """Whose part of a model the arrays are, where they do not tell themselves."""
 
@@ -44,7 +47,11 @@ def state_of(average: "Average") -> dict[str, Any]:
     # Where the backend has no double precision, or arrays over several processes, the array is NumPy's: one of this
     # process alone would have no place beside them.
     there = backend.supports(weight.dtype.name) and not _spans_processes(average)
-    state: dict[str, Any] = {"count": count, "weight": backend.asarray(weight, weight.dtype.name) if there else weight}
+    rule = encoded(average.rule)
+    if not _spans_processes(average):
+        rule = backend.asarray(rule, "uint8")
+    weight = backend.asarray(weight, weight.dtype.name) if there else weight
+    state: dict[str, Any] = {"count": count, "weight": weight, _RULE: rule}
     for section, names, arrays, _ in sections(average):
         pool = average._latest if section == SECTIONS[-1] else average._mean
         if names:
@@ -74,11 +81,11 @@ def numbers(average: "Average") -> tuple[int, np.ndarray]:
     return known.count, np.asarray(known.weight, "float64" if isinstance(at.count, int) else "float32")
 
 
-def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None:
-    """Make an average hold what a state says; `where` opens the errors."""
+def load_state(average: "Average", state: Mapping[str, Any], where: str, whose: Whose = "same") -> None:
+    """Make an average hold what a state says; `where` opens the errors, `whose` rule it goes on by."""
     if not isinstance(state, Mapping):
         raise CheckpointMismatch(f"{where}it is a dict as state_dict() gives, got {shown(state)}.")
-    if unknown := sorted(set(state) - {"count", "weight", _SHARD, *SECTIONS}, key=repr):
+    if unknown := sorted(set(state) - {"count", "weight", _RULE, _SHARD, *SECTIONS}, key=repr):
         raise CheckpointMismatch(f"{where}it has the entries {listed(unknown)}, which no average has.")
     if state.get("compensation") and not average._mean.rests:
         raise CheckpointMismatch(f'{where}it was held with rounding="compensated", and this average is not.')
@@ -86,6 +93,10 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
         check_owner(average._part, state[_SHARD], where)
     average._renew()
     clock = _clock(average, state, where)
+    rule = rule_of(average, state.get(_RULE), whose, where)
+    if whose == "mine" and decoded(state.get(_RULE), where) not in (None, rule_text(rule)):
+        known = clock.known(average._backend)  # the weight is that of another rule
+        clock = Clock(known.count, weight_after(rule, known.count))
     found: list[list[Any]] = []
     odd = objects(average)
     for section, names, arrays, dtypes in sections(average):
@@ -99,7 +110,7 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str) -> None
             ]
         )
     copies = {i: _object(average, f"{where}copied/{name}", state["copied"][name], i) for name, i in odd.items()}
-    after = {"_clock": clock, "_pending": None, "_objects": average._objects | copies}
+    after = {"_clock": clock, "_pending": None, "_objects": average._objects | copies, "rule": rule}
     writes = [*average._mean.loading(found[:-1]), *average._latest.loading(found[-1:])]
     average._perform([*writes, *(partial(setattr, average, name, value) for name, value in after.items())])
 

@@ -91,7 +91,8 @@ def test_it_is_plain_data(backend):
         "average": dict,
         "copied": dict,
     }
-    assert set(state) == {"count", "weight", "average", "copied"}
+    assert set(state) == {"count", "weight", "rule", "average", "copied"}
+    assert adapter.to_numpy(state["rule"]).tobytes().rstrip(b"\0").decode() == repr(average.rule)
     assert all(adapter.owns(array) for array in arrays(state).values())
     assert state["count"] == AT
     assert np.asarray(state["weight"]).shape == ()
@@ -266,7 +267,8 @@ def test_any_mapping_will_do(backend, kind):
         section: kind({name: average._backend.to_numpy(array) for name, array in state[section].items()})
         for section in ("average", "copied")
     }
-    other.load_state_dict(kind({"count": np.int64(state["count"]), "weight": float(state["weight"]), **host}))
+    told = {"count": np.int64(state["count"]), "weight": float(state["weight"]), "rule": repr(average.rule)}
+    other.load_state_dict(kind({**told, **host}))
     assert bits(other) == bits(average)
 
 
