@@ -35,10 +35,18 @@ def write_call(
     if updated:  # a call that only reads may come in the middle of another
         names |= {"owned_0": locks[0]._is_owned, "owned": [lock._is_owned for lock in locks]}
         lines.append("    if owned_0(): refuse()" if len(locks) == 1 else "    if are_held(owned): refuse()")
+    # The `try` is around the `with`: an exception at a `try:` that opens the block of a `with` would pass by `__exit__`.
     if 0 < len(locks) <= MOST:
-        lines += [f"    with {', '.join(f'lock_{i}' for i in range(len(locks)))}:", *body, result]
+        lines += ["    try:", f"        with {', '.join(f'lock_{i}' for i in range(len(locks)))}:", *body]
     else:
-        lines += ["    def locked():", *body, f"    {result}", "    return holding(locks, locked)"]
+        lines += ["    def locked():", *(line[4:] for line in body), f"        return {result}"]
+        lines += ["    try:", f"        {result} = holding(locks, locked)"]
+    lines += [
+        "    except Exception as error:",
+        "        explain(error, arrays)",
+        "        raise",
+        f"    return {result}",
+    ]
     exec(compile("\n".join(lines) + "\n", "<multisched call>", "exec"), names)
     call: Callable[[tuple[Any, ...]], Any] = names.pop("call")  # or it would refer to itself
     return call
@@ -66,27 +74,21 @@ def _numbered(name: str, count: int) -> list[str]:
 def _body(
     inputs: Inputs, cells: Sequence[Cell], updated: int, names: dict[str, Any], outputs: int
 ) -> tuple[list[str], str]:
-    """The lines that run the program and write the new values, to stand in a block, and the line that returns."""
+    """The lines that run the program and write the new values, to stand in two blocks, and what is returned."""
     backend = inputs.backend
     names |= {f"cell_{i}": cell for i, cell in enumerate(cells)}
     results, new = _numbered("output", outputs), _numbered("new", updated)
     given = _numbered("input", len(inputs.placeholders))
     targets = f"{', '.join([*results, *new])}, = " if results or new else ""
-    lines = [
-        "        try:",
-        f"            {targets}run({', '.join([*(f'cell_{i}.array' for i in range(len(cells))), *given])})",
-        "        except Exception as error:",
-        "            explain(error, arrays)",
-        "            raise",
-    ]
+    lines = [f"            {targets}run({', '.join([*(f'cell_{i}.array' for i in range(len(cells))), *given])})"]
     arrays = ", ".join(f"cell_{i}.array" for i in range(len(new)))
     if new and not backend.in_place:
-        lines.append(f"        {arrays}, = {', '.join(new)},")
+        lines.append(f"            {arrays}, = {', '.join(new)},")
     elif len(new) == 1:
-        lines.append("        overwrite(cell_0, new_0)")
+        lines.append("            overwrite(cell_0, new_0)")
     elif new and overwriting_of(backend):
-        lines.append(f"        exhaust(overwriting(({arrays},), ({', '.join(new)},)))")
+        lines.append(f"            exhaust(overwriting(({arrays},), ({', '.join(new)},)))")
     elif new:
         old = ", ".join(f"cell_{i}" for i in range(len(new)))
-        lines.append(f"        exhaust(map(overwrite, ({old},), ({', '.join(new)},)))")
-    return lines, f"    return {', '.join(results) or '()'}"
+        lines.append(f"            exhaust(map(overwrite, ({old},), ({', '.join(new)},)))")
+    return lines, ", ".join(results) or "()"

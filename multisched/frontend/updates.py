@@ -9,7 +9,7 @@ from multisched.arrays import is_number, is_symbolic
 from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError, shown
 from multisched.frontend.variables import Variable, assign
 from multisched.graph.infer import promote_number
-from multisched.graph.namespace import recording_namespace
+from multisched.graph.namespace import plain_number, recording_namespace
 from multisched.graph.scope import current_graph
 from multisched.graph.tensor import Op, Placeholder, Tensor
 from multisched.runtime.commit import commit
@@ -86,7 +86,7 @@ def checked_updates(updates: Any) -> dict[Variable, Tensor]:
 
 
 def _checked_update(variable: Variable, value: Any) -> Tensor:
-    xp = recording_namespace(variable.backend)
+    xp, value = recording_namespace(variable.backend), plain_number(value)
     if is_symbolic(value) and value.backend is not variable.backend:
         raise BackendMismatch(
             f"The update {value} is of backend {value.backend.name!r}, {variable} of backend {variable.backend.name!r}."

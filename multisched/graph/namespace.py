@@ -31,7 +31,7 @@ class RecordingNamespace:
     # --- constants and dtypes
     def accepts(self, value: object) -> bool:
         """Whether a binary operator with `value` is ours to answer."""
-        return isinstance(value, Tensor | np.ndarray | np.generic) or is_number(value) or self.backend.owns(value)
+        return isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex) or self.backend.owns(value)
 
     def asarray(self, obj: Operand, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
         if isinstance(obj, Tensor):
@@ -40,6 +40,7 @@ class RecordingNamespace:
                     f"{obj} is of backend {obj.backend.name!r}, in an expression of backend {self.backend.name!r}."
                 )
             return obj if dtype is None else self.astype(obj, dtype)
+        obj = plain_number(obj)
         array = self._host(obj)
         if dtype is not None:
             name = self.dtype_named(dtype)
@@ -134,7 +135,7 @@ class RecordingNamespace:
 
     def _together(self, *operands: Operand) -> list[Tensor]:
         """The operands as tensors of the one dtype in which they meet."""
-        known = [x if is_number(x) else self.asarray(x) for x in operands]
+        known = [x if is_number(x) else self.asarray(x) for x in map(plain_number, operands)]
         common_backend(*known)
         dtype = self.result_type(*(known if not all(map(is_number, known)) else map(self.asarray, known)))
         return [self.asarray(x, dtype=dtype) if is_number(x) else self.astype(x, dtype, copy=False) for x in known]
@@ -250,6 +251,17 @@ class RecordingNamespace:
         x = self.astype(x, cast)
         shape = infer.reduced(fn, x.shape, axis, keepdims)
         return Op(fn, (x,), {"axis": axis, "keepdims": keepdims, **kwargs}, shape, to or cast, self.backend)
+
+
+def plain_number(value: Any) -> Any:
+    """A number of a class made of Python's, such as an enumeration, as Python's own; anything else as it is."""
+    if is_number(value) or isinstance(value, np.generic):  # NumPy's float64 is a float
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return complex.__pos__(value) if isinstance(value, complex) else value
 
 
 def _is_index(key: Any) -> bool:
