@@ -35,7 +35,7 @@ def write_call(
     if updated:  # a call that only reads may come in the middle of another
         names |= {"owned_0": locks[0]._is_owned, "owned": [lock._is_owned for lock in locks]}
         lines.append("    if owned_0(): refuse()" if len(locks) == 1 else "    if are_held(owned): refuse()")
-    # The `try` is around the `with`: an exception at a `try:` that opens the block of a `with` would pass by `__exit__`.
+    # The `try` is around the `with`: an exception at a `try:` that opens the block of a `with` passes by `__exit__`.
     if 0 < len(locks) <= MOST:
         lines += ["    try:", f"        with {', '.join(f'lock_{i}' for i in range(len(locks)))}:", *body]
     else:
