@@ -209,6 +209,7 @@ OF_TREES = {  # what is wrong: (the check that notices, members of the adapter)
     "a key for all dtypes": ("pack_key_is_that_of_like_arrays", {"pack_key": lambda self, array: "cpu"}),
     "a key that is a list": ("pack_key_is_that_of_like_arrays", {"pack_key": lambda self, array: [array.dtype]}),
     "a copy for the part": ("what_is_not_distributed_is_local", {"local": lambda self, array: array.copy()}),
+    "a whole array that is a part": ("what_is_not_distributed_is_local", {"part_of": lambda self, array: "a part"}),
     "spread as it was": ("what_is_not_distributed_is_local", {"spread": lambda self, part, like: like}),
     "beside in its own dtype": ("beside_is_in_the_dtype_of_its_like", {"beside": lambda self, value, like: value}),
     "nothing written": ("write_writes_or_refuses", {"write": lambda self, target, value: None}),

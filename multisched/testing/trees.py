@@ -82,13 +82,18 @@ def pack_key_is_that_of_like_arrays(backend: Backend) -> None:
             require(other != keys[0], f"float32 and {dtype}", "two keys", keys[0])
 
 
-@clause("Backend.local, Backend.spread")
+@clause("Backend.local, Backend.spread, Backend.part_of")
 def what_is_not_distributed_is_local(backend: Backend) -> None:
-    """The part of an array that lies here is the array itself unless it is distributed, and `spread` is the inverse."""
+    """The part of an array that lies here is the array itself unless it is distributed, and `spread` is the inverse.
+
+    No other process holds a part of it, which an adapter without `part_of` need not say.
+    """
     for leaf in _leaves(backend):
         expected = backend.to_numpy(leaf)
         part = backend.local(leaf)
         require(part is leaf, f"local of an array of shape {leaf.shape}", "the array itself", part)
+        elsewhere = getattr(backend, "part_of", lambda _: None)(leaf)
+        require(elsewhere is None, f"part_of of an array of shape {leaf.shape}", None, elsewhere)
         other = backend.asarray(expected + 1, "float32")
         for given, like, value in ((part, leaf, expected), (other, leaf, expected + 1)):
             told = f"spread of an array of shape {tuple(leaf.shape)}"
