@@ -232,8 +232,17 @@ def test_an_average_saved_again_by_safetensors_loads(tmp_path):
     ms.load(path, other)
     assert (other.count, other.value["w"].tolist(), other.value["n"].tolist()) == (1, [1, 2], 3)
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
-    with pytest.raises(errors.CheckpointMismatch, match="rule"):
-        ms.load(path, other)
+    other.update({"w": np.zeros(2), "n": np.asarray(0)})
+    for whose in ("same", "theirs"):
+        with pytest.raises(errors.CheckpointMismatch, match=r'lost its rule.*rule="mine"'):
+            ms.load(path, other, rule=whose)
+    ms.load(path, other, rule="mine")
+    assert (other.count, other.value["w"].tolist(), other.value["n"].tolist()) == (1, [1, 2], 3)
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, metadata={"format": "pt"})
+    ms.load(path, other, rule="mine")
+    safetensors.numpy.save_file({"w": np.ones(2)}, path)
+    with pytest.raises(errors.CheckpointError, match="'w'"):
+        ms.load(path, other, rule="mine")
 
 
 OLD = sorted((Path(__file__).parents[1] / "old" / "0.1" / "averages").glob("numpy-*.safetensors"))
