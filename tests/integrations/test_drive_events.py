@@ -339,6 +339,37 @@ class Events(RuleBasedStateMachine):
             for group, meant in zip(self.model, means, strict=True):
                 group.means = meant
 
+    @rule()
+    def detach_and_drive_again(self):
+        """A detached driver leaves the last values, which are then the own values of the next."""
+        marked = any(group.named for group in self.model)
+        if not self.resolve() or (self.mode in ("named", "scaled") and not marked):
+            return
+        self.stepped(self.optimizer.step)
+        self.driver.detach()
+        last = [(float(group["lr"]), group["weight_decay"]) for group in self.optimizer.param_groups]
+        for _ in range(2):
+            self.optimizer.step()
+            assert [(float(g["lr"]), g["weight_decay"]) for g in self.optimizer.param_groups] == last
+        assert self.driver.count == self.count
+        for group, (rate, decay) in zip(self.model, last, strict=True):
+            group.own, group.means = {"lr": rate, "weight_decay": decay}, {}
+        if not self.resolve():
+            self.mode = "relative"
+            for group in self.model:
+                group.means = {}
+        if self.resolve():
+            self.count = 0
+            self.popped.clear()
+            self.drive()
+        else:  # decays of groups that were added to others of 0 differ
+            with pytest.raises(errors.OptimizerError, match="weight_decay"):
+                self.drive()
+            self.optimizer.param_groups[:], self.model[:] = self.optimizer.param_groups[:1], self.model[:1]
+            self.model[0].means, self.count, self.mode = {}, 0, "exact"
+            self.popped.clear()
+            self.drive()
+
     @invariant()
     def count_and_values(self):
         """The count is that of the model, in the driver and in its state; values are those of the groups."""

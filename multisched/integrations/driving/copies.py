@@ -22,7 +22,7 @@ def packed(driver: Any) -> dict[str, Any]:
             harness.see(unclear="later")
         members.append([] if harness is None else [m.of(driver) for m in harness.members])
     return {
-        "optimizers": [ref() for ref in driver.optimizers],
+        "optimizers": [ref() for ref in driver.refs],
         "settings": driver.settings,
         "plateau": driver.plateau,
         "manual": driver.manual,

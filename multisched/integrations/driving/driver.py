@@ -43,7 +43,7 @@ class Drive:
                     self.sources.index(setting.name, getattr(rule, "schedule", rule))
         shared = Clock()
         self.clocks = [shared if manual else Clock() for _ in optimizers]
-        self.optimizers: list[Any] = [weakref.ref(optimizer) for optimizer in optimizers]
+        self.refs: list[Any] = [weakref.ref(optimizer) for optimizer in optimizers]
         self.harnesses: list[Any] = []
         """Weak references, too: none before the driver is attached, and none after it is detached."""
         self.kept: list[Any] = []
@@ -56,7 +56,7 @@ class Drive:
 
         Own values are those that the replaced drivers read, where they did.
         """
-        optimizers = [ref() for ref in self.optimizers]
+        optimizers = self.optimizers
         harnesses = [harness_of(optimizer) or Harness(optimizer) for optimizer in optimizers]
         lines = [Line(self, clock) for clock in self.clocks]
         first = 0
@@ -92,16 +92,26 @@ class Drive:
                 own[setting.name] = read[0] if read else own_value(setting.name, rule, member.group)
 
     def meaning(self, member: Member) -> dict[str, Parts]:
-        """What a group is to have, by hyperparameter. Raises `OptimizerError` where that is unclear."""
-        parts = {}
+        """What a group is to have, by hyperparameter. Raises `OptimizerError` where that is unclear.
+
+        What is clear of one hyperparameter is fixed, though another is not.
+        """
+        parts = member.decided.setdefault(self, {})
         group = member.group
+        unclear: OptimizerError | None = None
         for setting in self.settings:
             rule = setting.rule_of(member.index_of.get(self), group)
-            if rule is not None:
+            if rule is None or setting.name in parts:
+                continue
+            try:
                 own = member.own[self].get(setting.name)
                 if own is None:
                     own = member.own[self][setting.name] = own_value(setting.name, rule, group)
                 parts[setting.name] = parts_of(setting, rule, own, self._everyone(setting.name), group, self.sources)
+            except OptimizerError as error:
+                unclear = unclear or error
+        if unclear is not None:
+            raise unclear
         return parts
 
     def _everyone(self, name: str) -> list[Own]:
@@ -120,7 +130,7 @@ class Drive:
     @property
     def optimizer(self) -> Any:
         """The optimizer, or the first of several. Raises `OptimizerError` if it is gone."""
-        optimizer = self.optimizers[0]()
+        optimizer = self.refs[0]()
         if optimizer is None:
             raise OptimizerError(
                 "The optimizer of this driver is gone. A driver does not keep it alive; keep it in a variable:\n"
@@ -129,8 +139,13 @@ class Drive:
             )
         return optimizer
 
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers that are still there."""
+        return [optimizer for ref in self.refs if (optimizer := ref()) is not None]
+
     def _groups(self) -> list[dict[str, Any]]:
-        return [group for ref in self.optimizers if (o := ref()) is not None for group in o.param_groups]
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     # --- the clock ---------------------------------------------------------------------------------------------------
     @property

@@ -74,12 +74,12 @@ class Harness:
     def take_over(self, line: Line, known: list[Any]) -> None:
         """Take on the copy of a driver, with what the original knew of the groups, in their order."""
         self.see(unclear="later")
-        for member, (index, own, parts) in zip(self.members, known, strict=True):
+        for member, (index, own, decided, complete) in zip(self.members, known, strict=True):
             if index is not None:
                 member.index_of[line.driver] = index
-            member.own[line.driver] = own
-            if parts is not None:
-                member.parts[line.driver] = parts
+            member.own[line.driver], member.decided[line.driver] = own, decided
+            if complete:
+                member.parts[line.driver] = decided
         self.join(line)
 
     def leave(self, driver: Any) -> None:

@@ -28,19 +28,22 @@ class Member:
         """Of a group that was taken out: its parameters, and the values it had."""
         self.own: dict[Any, dict[str, Own]] = {}
         """By driver and hyperparameter, the own values, read once."""
+        self.decided: dict[Any, dict[str, Parts]] = {}
+        """By driver and hyperparameter, what is decided while something else may be unclear."""
         self.parts: dict[Any, dict[str, Parts]] = {}
         """By driver and hyperparameter, what the group means, decided once."""
         self.tensors: dict[str, Any] = {}
         """The tensors in which the optimizer wants a value, which are this group's alone."""
 
-    def of(self, driver: Any) -> tuple[int | None, dict[str, Own], dict[str, Parts] | None]:
-        """What a driver knows of the group, for a copy of both."""
-        return self.index_of.get(driver), self.own.get(driver, {}), self.parts.get(driver)
+    def of(self, driver: Any) -> tuple[int | None, dict[str, Own], dict[str, Parts], bool]:
+        """What a driver knows of the group, for a copy of both; and whether that is all there is to know."""
+        return self.index_of.get(driver), self.own.get(driver, {}), self.decided.get(driver, {}), driver in self.parts
 
     def forget(self, driver: Any) -> None:
         """Forget what a driver knew of the group."""
         self.index_of.pop(driver, None)
         self.own.pop(driver, None)
+        self.decided.pop(driver, None)
         for name in self.parts.pop(driver, {}):
             self.tensors.pop(name, None)
 
