@@ -210,7 +210,7 @@ def test_paths_of_any_kind(tmp_path, kind):
     assert whole(kind(tmp_path / "file"))
 
 
-@pytest.mark.parametrize("path", [None, 3, 1.5, ["file"], Its(3)], ids=repr)
+@pytest.mark.parametrize("path", [None, 3, 1.5, ["file"], Its(3)], ids=lambda path: type(path).__name__)
 def test_what_is_no_path(path):
     """Anything else, the number of an open file as well, is an error that says what a path is."""
     for use in (lambda: write_arrays(path, ARRAYS), lambda: read_arrays(path)):
