@@ -4,7 +4,7 @@ It assumes no more than the standard: arrays may be immutable, so state is excha
 compiled; there is no gradient to stop.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from math import prod
 from types import ModuleType
@@ -232,6 +232,21 @@ def _moved(xp: Any, old: Any, value: Any, share: Any) -> Any:
         return one_operation(xp, old, value, share)
     wide = getattr(xp, real)
     return xp.astype(one_operation(xp, xp.astype(old, wide), xp.astype(value, wide), share), old.dtype)
+
+
+def overlaps(shape: Sequence[int], strides: Sequence[int], item: int) -> bool:
+    """Whether elements of an array share memory, as those of expanded arrays do; strides in the unit of `item`.
+
+    Of arrays whose dimensions lie in each other in a way that takes a search to tell apart, they are taken to.
+    """
+    if 0 in shape:
+        return False
+    reached = item
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(strides, shape, strict=True) if size > 1):
+        if stride < reached:
+            return True
+        reached += stride * (size - 1)
+    return False
 
 
 def gathered(xp: Any, old: Any, runs: list[list[Any]]) -> Any:

@@ -21,6 +21,8 @@ _PLAIN = (list, tuple, dict, type(None))
 class JaxBackend(ArrayApiBackend):
     """Arrays are immutable, so a call exchanges those of its variables for new ones."""
 
+    immutable = True
+
     def __init__(self) -> None:
         super().__init__(xp, "jax")
         self.array_types = (type(xp.zeros(())), np.ndarray)

@@ -13,7 +13,7 @@ import numpy as np
 from multisched.errors import DTypeError, shown
 from multisched.runtime.protocol import Cell, Parts, Step
 from multisched_backends import host, numpy_blend
-from multisched_backends.array_api import ArrayApiBackend
+from multisched_backends.array_api import ArrayApiBackend, overlaps
 from multisched_backends.host import Write
 
 _WHOLE = repeat(...)
@@ -96,7 +96,12 @@ class NumpyBackend(ArrayApiBackend):
             raise TypeError(f"a scalar of NumPy, {shown(target)}, cannot be written.")
         if not target.flags.writeable:
             raise ValueError("assignment destination is read-only.")
+        if overlaps(target.shape, target.strides, target.itemsize):
+            raise ValueError("several elements of an array are one number in memory.")
         return partial(setitem, target, ..., value)
+
+    def extent(self, array: Any) -> tuple[int, int] | None:
+        return np.lib.array_utils.byte_bounds(array) if array.size else None
 
     @contextmanager
     def committing(self, targets: Iterable[Any] = ()) -> Iterator[None]:

@@ -185,11 +185,11 @@ class TorchBackend(ArrayApiBackend):
             target.copy_(value)
 
     def writer(self, target: Any, value: Any) -> Write:
-        if torch._debug_has_internal_overlap(target) == 1:
-            raise ValueError(
-                "several elements of an expanded tensor are one number in memory, which cannot be written."
-            )
+        target, value = torch_trees.compact(target, value)
         return partial(target.copy_, value)
+
+    def extent(self, array: Any) -> tuple[int, int] | None:
+        return torch_trees.extent(array)
 
     def memory(self, array: Any) -> Any:
         return array.data

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from multisched.runtime.protocol import Part
+from multisched_backends.array_api import overlaps
 from multisched_backends.host import Write
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -194,9 +195,31 @@ def spread(part: torch.Tensor, like: Any) -> Any:
     )
 
 
+def compact(target: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The part of an expanded tensor whose elements each have a place in memory, and the values for it.
+
+    Raises `ValueError` where different values are for one place, and for other tensors that overlap themselves.
+    """
+    if not is_dense(target) or not overlaps(target.shape, target.stride(), 1):
+        return target, value
+    index = tuple(slice(0, 1) if step == 0 else slice(None) for step in target.stride())
+    part, values = target[index], value[index]
+    if overlaps(part.shape, part.stride(), 1) or not torch.equal(value, values.expand(value.shape)):
+        raise ValueError("several elements of an expanded tensor are one number in memory, which cannot be written.")
+    return part, values
+
+
+def extent(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """The addresses between which the elements of a tensor lie; None if it has none of its own."""
+    if not is_dense(tensor) or is_distributed(tensor) or not tensor.numel() or not (start := tensor.data_ptr()):
+        return None
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + (last + 1) * tensor.element_size()
+
+
 def reattaching(tensor: torch.Tensor, memory: torch.Tensor) -> Write | None:
     """What gives a tensor its memory back, if it has another, or another dtype, shape or device; None if it has not."""
-    if type(tensor) not in _PLAIN:
+    if type(tensor) not in _PLAIN or not is_dense(tensor):
         return None
     forms = [(t.dtype, t.device, t.shape, t.stride(), t.data_ptr()) for t in (tensor, memory)]
     return None if forms[0] == forms[1] else partial(setattr, tensor, "data", memory)

@@ -14,7 +14,7 @@ from multisched.errors import AverageError, LeafError, ReentrantError, SwapError
 from multisched.runtime.registry import get_backend
 from multisched.trees.clock import Clock
 from multisched.trees.held import backend_of, checked_rule, checked_seed, held_dtype, mask_of, rounding_of, stage_of
-from multisched.trees.leaf import Memos, Seen, deleted, described, duplicate, is_deleted
+from multisched.trees.leaf import Memos, Seen, deleted, described, duplicate, is_deleted, references
 from multisched.trees.parts import first_part
 from multisched.trees.policy import AVERAGE, COPY, Select, chosen
 from multisched.trees.pool import Pool
@@ -126,6 +126,7 @@ class Average:
         self._unfinished: list[Any] | None = None
         self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
         self._clock = Clock()
+        self._followed: list[Callable[[], Any]] = []
         self._bound: Any = tree
         self._swapped = False
         self._guard = threading.RLock()
@@ -186,8 +187,11 @@ class Average:
         """Let the average follow the model, in place.
 
         `tree` is the model as it is now; without it the one that the average was made of, if that can change: a module,
-        or containers whose arrays are written or exchanged. `where`, a boolean scalar: where false, average and count
-        stay as they are; it may be known to the device alone, which is not waited for.
+        or containers whose arrays are written or exchanged. If all arrays are immutable, as those of JAX, and the same
+        as at the last update, a call without `tree` is an `AverageError`.
+
+        `where`, a boolean scalar: where false, average and count stay as they are; it may be known to the device alone,
+        which is not waited for.
 
         Raises `TreeMismatch` for a leaf that is missing, extra, or of another shape, kind of dtype or device, by its
         name; `SwapError` while swapped; `MaskError`. Then nothing was updated.
@@ -199,12 +203,16 @@ class Average:
             leaves, bound = self._read(tree)
             if where is False:
                 return
+            if tree is None:
+                self._refuse_nothing(leaves)
             where = None if where is True else where
             share, clock = self._clock.next(self.rule, self._backend, where, self._precision)
             key = update_key(self._seed, self._clock.count)
             notes: list[Write] = [partial(setattr, self, "_clock", clock)]
             if where is None:
                 notes.append(partial(setattr, self, "_objects", {i: duplicate(leaves[i]) for i in self._kept}))
+            if getattr(self._backend, "immutable", False):
+                notes.append(partial(setattr, self, "_followed", references(leaves) if bound else []))
             if not bound and not self._is_module():  # a functional model: what it was at first is not kept alive
                 notes.append(partial(setattr, self, "_bound", None))
             if self._stage is None:
@@ -212,6 +220,14 @@ class Average:
             else:
                 writes = self._sending(leaves, share, where, key)
             self._perform([*writes, *notes], leaves)
+
+    def _refuse_nothing(self, leaves: list[Any]) -> None:
+        """Refuse an update by the very arrays of the one before, which nothing can have changed."""
+        if self._followed and all(leaves[i] is self._followed[i]() for i in (*self._averaged, *self._copied)):
+            raise AverageError(
+                f"The arrays of this tree are those of the last update, and arrays of {self._backend.name} never "
+                "change, so there is nothing to follow. Give the new tree: avg.update(params)."
+            )
 
     def _blending(self, leaves: list[Any], share: Any, where: Any, key: Any, memos: Memos) -> list[Write]:
         """What blends in the model; the leaves that are averaged are not looked at if their share is 0."""

@@ -109,7 +109,7 @@ class Seen:
             self._types, self._signature = set(map(type, arrays)), self._backend.signature(arrays)
         addresses = self._backend.addresses(arrays) if bound else None
         if addresses is not None:
-            self._before = _references(arrays), addresses, {}
+            self._before = references(arrays), addresses, {}
         return leaves
 
     def _same(self, arrays: list[Any]) -> bool:
@@ -127,7 +127,7 @@ class Seen:
         return bool(self._backend.signature(arrays) == self._signature)
 
 
-def _references(arrays: list[Any]) -> list[Callable[[], Any]]:
+def references(arrays: list[Any]) -> list[Callable[[], Any]]:
     """Weak ones: arrays that the user exchanges are not kept alive. Of what allows none, one to nothing."""
     found: list[Callable[[], Any]] = []
     for array in arrays:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from multisched.arrays import Array
 from multisched.errors import AverageError, SwapError, listed
 from multisched.runtime.protocol import Backend
+from multisched.trees.leaf import duplicate
 from multisched.trees.places import Places
 from multisched.trees.writes import Write, overwriting, perform
 
@@ -67,7 +68,7 @@ class Swap(ContextDecorator):
                 raise SwapError("This block of avg.swapped() is in use; call avg.swapped() again for another.")
             average._ready("swap it again")
             leaves = average._seen.checked(average._structure.leaves(tree))
-            those = {id(leaves[i]) for i in average._averaged + average._copied}
+            those = {id(leaves[i]) for i in average._averaged + average._copied + odd_leaves(average, leaves)}
             if not _holding.isdisjoint(those):
                 raise SwapError("The model holds another average now; leave the block of its swapped() before.")
             pairs = targets(average, leaves)
@@ -101,14 +102,16 @@ class _Debt:
 
     def __init__(self, average: "Average", tree: Any, leaves: list[Any], targets: Sequence[Array], those: set[int]):
         backend = average._backend
-        numbers = average._averaged + average._copied
+        numbers = average._averaged + average._copied + odd_leaves(average, leaves)
         self.those = those
         self.targets = targets
         self._backend = backend
         self._names = [average._leaves[i].name for i in numbers]
         self._leaves = [leaves[i] for i in numbers]
-        self._memory = [getattr(backend, "memory", _same)(target) for target in targets]
-        self._own = [backend.copy(backend.stop_gradient(target)) for target in targets]
+        dense = len(average._averaged) + len(average._copied)
+        self._memory = [*map(getattr(backend, "memory", _same), targets[:dense]), *targets[dense:]]
+        self._own = [backend.copy(backend.stop_gradient(target)) for target in targets[:dense]]
+        self._own += map(duplicate, targets[dense:])
         self._places = Places(average._structure, tree, set(self._names))
 
     def pay(self, done: list[Write]) -> str:
@@ -166,7 +169,34 @@ def targets(average: "Average", leaves: list[Any]) -> list[tuple[Array, Array]]:
         *zip([leaves[i] for i in average._averaged], average._mean.views(), strict=True),
         *zip([leaves[i] for i in average._copied], average._latest.views(), strict=True),
     ]
-    return [(average._backend.local(target), value) for target, value in pairs]
+    odd = [(leaves[i], average._objects[i]) for i in odd_leaves(average, leaves)]
+    local = [(average._backend.local(target), value) for target, value in pairs]
+    _refuse_shared(average, [target for target, _ in local])
+    return local + odd
+
+
+def odd_leaves(average: "Average", leaves: list[Any]) -> list[int]:
+    """The leaves without a mean that are arrays of the backend, and are copied into a model as they are."""
+    return [i for i in average._kept if average._backend.owns(leaves[i]) and average._backend.owns(average._objects[i])]
+
+
+def _refuse_shared(average: "Average", targets: list[Any]) -> None:
+    """Refuse a model in which memory of a leaf that is averaged is also that of one that is copied."""
+    extent: Any = getattr(average._backend, "extent", None)  # an adapter may not know where arrays lie
+    if extent is None or not (average._averaged and average._copied):
+        return
+    ends: list[Any] = [(*place, n) for n, target in enumerate(targets) if (place := extent(target)) is not None]
+    last: dict[bool, tuple[int, int]] = {}
+    for start, end, n in sorted(ends):
+        averaged = n < len(average._averaged)
+        until, other = last.get(not averaged, (0, 0))
+        if start < until:
+            names = [average._leaves[(average._averaged + average._copied)[i]].name for i in (other, n)]
+            raise SwapError(
+                f"The leaves {names[0]!r} and {names[1]!r} share memory, and one is averaged, the other copied. Let "
+                "`select` give both the same policy, or use avg.value."
+            )
+        last[averaged] = max(last.get(averaged, (0, 0)), (end, n))
 
 
 def unwritable(cause: Exception) -> SwapError:
