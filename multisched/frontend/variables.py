@@ -112,14 +112,8 @@ class Variable(Tensor):
         holds this object any more, the graph lists the one that stands in for it.
         """
         if self._stand_in is None:
-            other = Variable.__new__(Variable)
-            for slot in ("shape", "dtype", "backend", "graph", "scope", "name"):
-                setattr(other, slot, getattr(self, slot))
-            for slot in ("_initial", "_serial", "cell", "trainable"):
-                setattr(other, slot, getattr(self, slot))
-            other.recorded, other._stand_in, other.untaken = None, other, False
-            self.graph.let_stand_in(self._serial, self, other)
-            self._stand_in, self.untaken = other, False
+            self._stand_in, self.untaken = _StandIn(self), False
+            self.graph.let_stand_in(self._serial, self, self._stand_in)
         return self._stand_in
 
     @classmethod
@@ -168,6 +162,20 @@ class Variable(Tensor):
             type_error=UpdateTypeError,
         )
         return self.backend.asarray(value, self.dtype, self.backend.device_of(self.cell.array))
+
+
+class _StandIn(Variable):
+    """A variable for functions to hold, of the same name and value as another one, with no update recorded for it."""
+
+    __slots__ = ()
+
+    def __init__(self, variable: Variable):
+        for slot in ("shape", "dtype", "backend", "graph", "scope", "name", "_initial", "_serial", "cell", "trainable"):
+            setattr(self, slot, getattr(variable, slot))
+        self.recorded, self._stand_in, self.untaken = None, None, False
+
+    def stand_in(self) -> Variable:
+        return self
 
 
 class Placeholder(_Placeholder):

@@ -4,7 +4,6 @@ The current graph and scope belong to the context (`contextvars`): a thread or t
 disturb its neighbours. A graph names and lists what was declared, weakly: it keeps nothing alive.
 """
 
-import itertools
 import os
 import threading
 import weakref
@@ -73,6 +72,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
+class _Declaration(NamedTuple):
+    """The latest declaration in a graph: the place of its first tensor, what the user got, and what is updated."""
+
+    first: int
+    results: "list[weakref.ref[Tensor]]"
+    variables: "list[weakref.ref[Tensor]]"
+
+
 class Graph:
     """A collection of declared tensors; as a context manager, the one that new declarations go to.
 
@@ -90,18 +97,15 @@ class Graph:
         listing: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         standing_in: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         with _lock:
-            self.root, self._serial, self._tensors, self._standing_in = (
-                *(Names("/"), itertools.count()),
-                *(listing, standing_in),
-            )
-            self._latest: tuple[list[weakref.ref[Tensor]], list[weakref.ref[Tensor]]] = [], []
+            self.root, self._serial, self._tensors, self._standing_in = Names("/"), 0, listing, standing_in
+            self._latest = _Declaration(0, [], [])
 
     def add(self, tensor: "Tensor") -> int:
         """List a tensor, after those listed before; its place among them is what is returned."""
         with _lock:
-            serial = next(self._serial)
-            self._tensors[serial] = tensor
-        return serial
+            self._serial += 1
+            self._tensors[self._serial] = tensor
+            return self._serial
 
     def let_stand_in(self, serial: int, tensor: "Tensor", other: "Tensor") -> None:
         """List `other` at the place of `tensor`, if that is listed there, when nobody holds `tensor` any more."""
@@ -116,17 +120,20 @@ class Graph:
         alone, which stay listed until a function is built with them.
         """
         with _lock:
-            results, variables = self._latest
-            if all(result() is None for result in results):
+            first, results, variables = self._latest
+            if results and all(result() is None for result in results):
+                listed = (self._tensors.get(serial) for serial in range(first, self._serial + 1))
+                dropped = unheld((tensor for tensor in listed if tensor is not None), lambda tensor: False)
                 for variable in variables:
-                    if (found := variable()) is not None:
+                    if (found := variable()) is not None and id(found) in dropped:
                         found.untaken = True  # type: ignore[attr-defined]
-            self._latest = [], []
+            self._latest = _Declaration(self._serial + 1, [], [])
 
     def end_declaration(self, results: "Sequence[Tensor]", variables: "Sequence[Tensor]") -> None:
         """After something is declared: what the user gets, and what is updated."""
         with _lock:
-            self._latest = [weakref.ref(t) for t in results], [weakref.ref(t) for t in variables]
+            first = self._latest.first
+            self._latest = _Declaration(first, [weakref.ref(t) for t in results], [weakref.ref(t) for t in variables])
 
     def find(self, kind: type[T], name: str = "*", scope: str = "*") -> list[T]:
         """The tensors of a kind, in order of declaration, whose name and scope match the two globs.
