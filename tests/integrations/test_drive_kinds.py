@@ -324,6 +324,16 @@ def test_a_group_added_in_the_middle_of_a_step():
     assert (driver.count, rates(optimizer)) == (2, [LR(2)])
 
 
+def test_driven_in_the_middle_of_a_step():
+    """A step that began before the driver was there does not count."""
+    optimizer = torch.optim.SGD([parameter()], lr=0.1)
+    drivers = []
+    optimizer.step(lambda: drivers.append(ms.drive(optimizer, lr=LR)))
+    assert (drivers[0].count, rates(optimizer)) == (0, [1.0])
+    optimizer.step()
+    assert (drivers[0].count, rates(optimizer)) == (1, [LR(1)])
+
+
 def test_a_group_without_the_hyperparameter():
     """A group that is added without what is driven is an error before the next step."""
     optimizer = torch.optim.SGD(groups(0.1, extra=1.0), lr=0.1)
@@ -623,6 +633,20 @@ def test_states_of_several():
     for wrong in ([], [optimizers[0], optimizers[0]], [optimizers[0], 1.0]):
         with pytest.raises(errors.OptimizerError):
             ms.drive(wrong, lr=LR)
+
+
+def test_the_state_of_a_scheduler_of_torch():
+    """It is refused, and the error says how to go on from it."""
+    optimizer = torch.optim.SGD([parameter()], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    for _ in range(5):
+        optimizer.step()
+        scheduler.step()
+    driver = ms.drive(optimizer, lr=LR)
+    with pytest.raises(errors.OptimizerError, match="last_epoch"):
+        driver.load_state_dict(scheduler.state_dict())
+    driver.load_state_dict({"count": scheduler.state_dict()["last_epoch"]})
+    assert driver.get_last_lr() == [LR(5)]
 
 
 def test_the_state_of_0_1():

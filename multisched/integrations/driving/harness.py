@@ -131,7 +131,7 @@ class Harness:
         if self._tracing() is not None:
             hooks_for_torch()[2](self, optimizer, args, kwargs)
             return
-        if optimizer is not self.optimizer() or self._quiet:
+        if optimizer is not self.optimizer() or self._quiet or not self._depth:  # driven in the middle of the step
             return
         if self._depth > 1 and _steps_under_way(optimizer) > 1:
             self._depth -= 1

@@ -22,7 +22,10 @@ def checked_states(driver: Any, state_dict: Any) -> list[Any]:
     expected = {"count", "plateau"} if driver.sources.fed else {"count"}
     if not isinstance(state_dict, Mapping) or set(state_dict) != expected:
         parts = " and ".join(repr(name) for name in sorted(expected))
-        raise OptimizerError(f"The state of this driver is a dict of {parts}, got {shown(state_dict)}.")
+        torch = ""
+        if isinstance(state_dict, Mapping) and "last_epoch" in state_dict:
+            torch = " From a scheduler of torch, take the count: load_state_dict({'count': state['last_epoch']})."
+        raise OptimizerError(f"The state of this driver is a dict of {parts}, got {shown(state_dict)}.{torch}")
     saved = state_dict.get("plateau", [])
     if not isinstance(saved, list | tuple) or len(saved) != len(driver.sources.fed):
         raise OptimizerError(
