@@ -152,7 +152,7 @@ class TorchBackend(ArrayApiBackend):
         return old
 
     def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
-        with torch.inference_mode(False), torch.no_grad():
+        with _inference(False), _below_autograd():
             return torch_blend.blend(old, new, share, where)
 
     def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
@@ -170,7 +170,7 @@ class TorchBackend(ArrayApiBackend):
     @contextmanager
     def committing(self, targets: Iterable[Any] = ()) -> Iterator[None]:
         inference = any(map(torch.Tensor.is_inference, targets))  # such tensors can be written in this mode alone
-        with torch.inference_mode(inference), torch.no_grad(), torch._C.DisableTorchFunction():  # which would be Python
+        with _inference(inference), _below_autograd(), torch._C.DisableTorchFunction():  # which would be Python
             try:
                 yield
             except BaseException:
@@ -203,6 +203,12 @@ def _dense(new: torch.Tensor) -> torch.Tensor:
     if new.is_meta or new.layout is not torch.strided:
         raise DTypeError(f"The new value of a variable must be a dense tensor with values, got {new!r}.")
     return new.detach() if new.requires_grad else new
+
+
+# An interrupt in `torch.no_grad` or `torch.inference_mode`, which are Python, may leave gradients off for good.
+# These are the same in C; the first is what torch's own operators use.
+_below_autograd: Any = getattr(torch._C, "_AutoDispatchBelowAutograd", torch.no_grad)
+_inference: Any = getattr(torch._C, "_InferenceMode", torch.inference_mode)
 
 
 def _from_host(value: Any) -> torch.Tensor:
