@@ -72,7 +72,9 @@ def power_of_half_wave(exponent: float) -> Curve:
         wave = half_wave(xp, way)
         if exponent == 1:
             return wave
-        left = lambda factor=1: _times(factor, xp.sin(way.left(math.pi / 2)) ** (2 * exponent))  # noqa: E731  # a part
+        left = lambda factor=1: _times(  # noqa: E731  # a part
+            factor, _powered(xp, xp.sin(way.left(math.pi / 2)), 2 * exponent)
+        )
         return wave._replace(left=left, gone=_rest_of_power(xp, wave.gone, left, exponent))
 
     return curve
@@ -84,7 +86,7 @@ def power_of_left(exponent: float) -> Curve:
     def curve(xp: Namespace, way: Way) -> Way:
         if exponent == 1:
             return way
-        left = lambda factor=1: _times(factor, way.left() ** exponent)  # noqa: E731  # a part
+        left = lambda factor=1: _times(factor, _powered(xp, way.left(), exponent))  # noqa: E731  # a part
         return way._replace(left=left, gone=_rest_of_power(xp, way.gone, left, exponent))
 
     return curve
@@ -98,6 +100,13 @@ def power_of_gone(exponent: float) -> Curve:
         return way._replace(gone=turned.left, left=turned.gone)
 
     return curve
+
+
+def _powered(xp: Namespace, part: Array, exponent: float) -> Array:
+    """`part ** exponent`, of which no gradient is infinite: 0 times that, where an end is chosen, would be NaN."""
+    if exponent >= 1 or xp is python_numbers:
+        return part**exponent
+    return xp.where(part > 0, xp.where(part > 0, part, 1.0) ** exponent, 0.0)
 
 
 def _rest_of_power(xp: Namespace, part: Part, power: Part, exponent: float) -> Part:
@@ -248,19 +257,20 @@ def through(xp: Namespace, step: Array, points: Sequence[tuple[float, float]], c
     return result
 
 
-# --- laps ------------------------------------------------------------------------------------------------------------
-def lap(xp: Namespace, over: Array, up: float, down: float) -> Way:
-    """The way there in `up` steps and back in `down`, of which `over` are over; there, it is over."""
-    up, down = float(up), float(down)
-    rest = up + down - over
+def there_and_back(xp: Namespace, step: Array, up: float, down: float) -> Way:
+    """The way there in `up` steps, where it is over, and back in `down` more."""
+    there = phase(xp, step, 0, up)
+    if down == 0:
+        return there
+    back = phase(xp, step, up, down)
 
     def gone(factor: float = 1) -> Array:
-        return _times(factor, xp.where(over < up, over / up, rest / down) if down else over / up)
+        return xp.where(reached(xp, step, up), back.left(factor), there.gone(factor))
 
     def left(factor: float = 1) -> Array:
-        return _times(factor, xp.where(over < up, (up - over) / up, (over - up) / down) if down else (up - over) / up)
+        return xp.where(reached(xp, step, up), back.gone(factor), there.left(factor))
 
-    return Way(gone, left, lambda: over > 0, lambda: over == up)
+    return Way(gone, left, there.begun, lambda: reached(xp, step, up) & ~passed(xp, step, up))
 
 
 # --- powers ----------------------------------------------------------------------------------------------------------

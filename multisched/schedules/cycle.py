@@ -5,8 +5,8 @@ from typing import Any
 
 from multisched.arrays import Array, Namespace, as_real
 from multisched.errors import ScheduleOptionError, brief, shown
-from multisched.schedules.clock import constant_like, passed, reached, since, turns
-from multisched.schedules.curves import CURVES, Way, along, between, half_wave, lap, part_of, phase, power, through
+from multisched.schedules.clock import constant_like, floating, laps, passed, reached, since
+from multisched.schedules.curves import CURVES, Way, along, between, half_wave, phase, power, there_and_back, through
 from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.schedule import schedule
 
@@ -104,16 +104,12 @@ def cosine_restarts(
 
 def _same_cycles(xp: Namespace, step: Array, steps: float, period_mul: float, cycles: int | None) -> tuple[Way, Array]:
     """The way of the cycle at hand, and its number, from 0, where all are of one length."""
-    index, over = turns(xp, step, steps)
-    way = Way(
-        lambda factor=1: part_of(xp, over, steps, factor),
-        lambda factor=1: part_of(xp, float(steps) - over, steps, factor),
-        lambda: over > 0,
-    )
+    index, over = laps(xp, step, steps)
+    index, way = floating(xp, index), phase(xp, over, 0, steps)._replace(over=None)
     if cycles is None:
         return way, index
     last = index >= cycles
-    return way._replace(begun=lambda: last | (over > 0), over=lambda: last), index
+    return way._replace(begun=lambda: last | passed(xp, over, 0), over=lambda: last), index
 
 
 def _longer_cycles(
@@ -192,13 +188,13 @@ def cyclic(
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.5]
     """
     down = up_steps if down_steps is None else down_steps
-    index, over = turns(xp, step, up_steps + down)
-    way = lap(xp, over, up_steps, down)
+    index, over = laps(xp, step, up_steps + down)
+    way = there_and_back(xp, over, up_steps, down)
     if mode == "triangular":
         return between(xp, base, peak, way)
-    scale = 0.5**index if mode == "triangular2" else power(xp, gamma, since(xp, step, 0))
-    if gamma > 1:  # which may be infinite at the end of a period
-        scale = xp.where(over > 0, scale, 1.0)
+    scale = 0.5 ** floating(xp, index) if mode == "triangular2" else power(xp, gamma, since(xp, step, 0))
+    if gamma > 1:  # which is infinite at last, also where a period begins
+        scale = xp.where(passed(xp, over, 0), scale, 1.0)
     lower = way._replace(gone=lambda: scale * way.gone(), left=lambda: (1 - scale) + scale * way.left(), over=None)
     return between(xp, base, peak, lower, within=gamma <= 1)
 

@@ -283,7 +283,7 @@ def tanh(
     if steps < 2**24:
         late = elapsed(xp, step, 0, steps) - middle
     else:  # which single precision does not hold
-        late = elapsed(xp, step, middle) - remaining(xp, step, 0, middle)
+        late = elapsed(xp, step, middle, steps - middle) - remaining(xp, step, 0, middle)
     way = Way(
         lambda: 1 / (1 + growth(xp, -rate, late, -start, steps)),
         lambda: 1 / (1 + growth(xp, rate, late, start, steps)),

@@ -1,0 +1,127 @@
+"""Law 18 for steps: of any integer dtype, up to its largest value, they give what the same Python number gives."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers import make, to_numpy
+from helpers_laws import law
+from hypothesis import given
+from hypothesis import strategies as st
+
+import multisched as ms
+from multisched.dialects import transformers
+
+DTYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+FAR, ODD = 2**40, 2**32 + 7
+
+# Where a schedule changes, and the schedule.
+SCHEDULES = {
+    "cosine over tokens": (ms.cosine(1.0, 4 * 10**9), [4 * 10**9]),
+    "warmup": (ms.warmup(ms.cosine(1.0, FAR), FAR // 5), [FAR // 5, FAR // 5 + FAR]),
+    "delay": (ms.delay(ms.linear(1.0, 0.0, FAR), 2**33 + 5), [2**33 + 5, 2**33 + 5 + FAR]),
+    "late and short": (ms.linear(1.0, 0.0, 1000, begin=2**63), [2**63, 2**63 + 1000]),
+    "longer than all": (ms.linear(1.0, 0.0, 2**64), []),
+    "join": (ms.join([ms.linear(0, 1, 2**33), ms.cosine(1, 100), ms.constant(0.5)], [2**33, 2**33 + 70]), [2**33]),
+    "ahead": (transformers.get_wsd_schedule(1.0, 0, 2**32, 2**31), [2**31]),
+    "restarts": (ms.cosine_restarts(1.0, 2**31 + 11, end=0.25), [2**31 + 11, 3 * (2**31 + 11)]),
+    "longer restarts": (ms.cosine_restarts(1.0, 2**33, 2, 0.5), [2**33, 3 * 2**33]),
+    "short restarts": (ms.cosine_restarts(1.0, 7), [7, 7 * 2**60]),
+    "cyclic": (ms.cyclic(0.0, 1.0, ODD, 5), [ODD, ODD + 5, 9 * (ODD + 5)]),
+    "short cycles": (ms.cyclic(0.25, 1.0, 3), [3, 6 * 2**28]),
+    "lower at each step": (ms.cyclic(0.0, 1.0, 3, mode="exp_range", gamma=1 - 2e-9), []),
+    "repeat": (ms.repeat(ms.linear(1.0, 0.0, 2**32), 2**32 - 5), [2**32 - 5, 2 * (2**32 - 5)]),
+    "repeat of one": (ms.repeat(ms.linear(1.0, 0.0, 2**32), 1), []),
+    "period beyond the half": (ms.repeat(ms.linear(1.0, 0.0, 2**63 + 9), 2**63 + 9), [2**63 + 9]),
+    "constants": (ms.piecewise_constant(0.1, {127: 5, 2**31: 1, 2**32 - 1: 2, FAR + 1: 3, 2**63 + 5: 4}), [127, FAR]),
+    "points": (ms.piecewise_interpolate({2**31: 1.0, 2**33: 2.0, 2**62: 0.5}), [2**31, 2**33, 2**62]),
+    "polynomial": (ms.polynomial(1.0, 0.0, 2**34, 2), [2**34]),
+    "polynomial cycles": (ms.polynomial(1.0, 0.25, 2**31 + 3, cycle=True), [2**31 + 3, 5 * (2**31 + 3)]),
+    "exponential": (ms.exponential(1.0, 0.5, 2**35), []),
+    "staircase": (ms.exponential(1.0, 0.5, 2**31 + 3, staircase=True), [2**31 + 3, 4 * (2**31 + 3)]),
+    "trapezoid": (ms.warmup_stable_decay(1.0, 2**31, 2**32, 2**33), [2**31, 2**31 + 2**32, 2**31 + 2**32 + 2**33]),
+    "one cycle": (ms.one_cycle(1.0, 2**33 + 1), [2**33 + 1]),
+    "tanh": (ms.tanh(1.0, 2**36), [2**36]),
+    "inverse root": (ms.inverse_sqrt(1.0, 2**33), [2**33]),
+    "inverse time": (ms.inverse_time(1.0, 1.0, 2**33), []),
+    "noam": (ms.noam(4, 2**31), [2**31 - 1]),
+    "decay of an average": (ms.decay_warmup(2**20), []),
+}
+names = st.sampled_from(list(SCHEDULES))
+
+
+@st.composite
+def steps_of(draw, name, dtype):
+    """Steps of a dtype: near where the schedule changes, near powers of 2, and anywhere."""
+    most, least = np.iinfo(dtype).max, max(np.iinfo(dtype).min, -3)
+    near = st.sampled_from([0, most, 2**24, 2**31, 2**32, 2**63, *SCHEDULES[name][1]])
+    one = st.one_of(
+        st.tuples(near, st.integers(-3, 3)).map(sum),
+        st.tuples(near, st.floats(0, 2)).map(lambda p: int(p[0] * p[1])),
+        st.integers(0, most),
+    )
+    return draw(st.lists(one.map(lambda step: min(max(step, least), most)), min_size=16, max_size=16))
+
+
+def check(values, schedule, steps):
+    """Within 4 units of float32 at the largest value of what Python numbers give."""
+    expected = np.asarray([schedule(step) for step in steps])
+    unit = np.spacing(np.float32(max(1.0, np.abs(expected).max())))
+    assert values.dtype == np.float32
+    assert (np.abs(values - expected) <= 4 * unit).all(), (schedule, steps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@law
+@given(data=st.data(), name=names)
+def test_steps_of_every_dtype(backend, dtype, data, name):
+    """In arrays of each backend, wherever the phases lie, up to the largest step of the dtype."""
+    if not ms.get_backend(backend).supports(dtype):
+        pytest.skip(f"{backend} has no {dtype} as it is configured")
+    schedule, steps = SCHEDULES[name][0], data.draw(steps_of(name, dtype))
+    check(to_numpy(schedule(make(np.asarray(steps, dtype), backend, dtype)), backend), schedule, steps)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_jitted_steps(jax, dtype):
+    """In one jitted function of all of them, of 64 bits too where JAX has these."""
+    most = np.iinfo(dtype).max
+    near = {
+        name: [most, most - 1, most // 2 + 1, most // 3, 2**24 + 1, 0, *changes]
+        for name, (_, changes) in SCHEDULES.items()
+    }
+    rows = {n: [min(e + d, most) for e in edges for d in (-1, 0, 1) if e + d >= 0] for n, edges in near.items()}
+    width = max(map(len, rows.values()))
+    rows = {name: row + [0] * (width - len(row)) for name, row in rows.items()}
+    with jax.enable_x64(dtype.endswith("64")):
+        function = jax.jit(lambda rows: {name: schedule(rows[name]) for name, (schedule, _) in SCHEDULES.items()})
+        values = function({name: jax.numpy.asarray(np.asarray(row, dtype)) for name, row in rows.items()})
+    for name, row in rows.items():
+        check(np.asarray(values[name]), SCHEDULES[name][0], row)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_unsigned_steps_in_torch_compiled(torch, dtype):
+    """Unsigned steps, for which torch has few kernels, are compiled in one piece, too."""
+    schedule = ms.warmup(ms.repeat(ms.cosine(1.0, 50_000), 50_000), 100)
+    steps = np.asarray([0, 50, 100, 101, 50_100, 65_535, np.iinfo(dtype).max], dtype)
+    compiled = torch.compile(schedule, fullgraph=True, backend="eager")
+    check(compiled(torch.as_tensor(steps)).numpy(), schedule, steps.tolist())
+
+
+@pytest.mark.parametrize("scalar", [np.uint16, np.uint32, np.uint64, np.int64])
+def test_numpy_scalars_do_not_overflow(scalar):
+    """A NumPy scalar at the largest step gives the value there, and no warning of an overflow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for schedule, _ in SCHEDULES.values():
+            for step in (0, 5, np.iinfo(scalar).max // 2 + 1, np.iinfo(scalar).max):
+                check(np.asarray(schedule(scalar(step))), schedule, [int(step)])
+
+
+def test_phases_that_begin_and_last_beyond_what_the_dtype_holds(backend):
+    """Of int8, a phase that ends at 300 is on its way at 127, and one that begins at 300 has not begun."""
+    steps = make([0, 100, 127], backend, "int8")
+    assert to_numpy(ms.linear(3.0, 0.0, 300)(steps), backend).tolist() == np.float32([3.0, 2.0, 1.73]).tolist()
+    assert to_numpy(ms.linear(3.0, 0.0, 10, begin=300)(steps), backend).tolist() == [3.0] * 3
+    assert to_numpy(ms.warmup(ms.constant(2.0), 200)(steps), backend).tolist() == np.float32([0, 1, 1.27]).tolist()
