@@ -37,7 +37,7 @@ def kind_of(dtype: str) -> str:
 
 def dtype_name(dtype: object) -> str:
     """The standard's name of any framework's dtype: `torch.float32` is `"float32"`."""
-    return dtype.name if isinstance(dtype, np.dtype) else str(dtype).rpartition(".")[2]
+    return dtype.name if isinstance(dtype, np.dtype) else str(getattr(dtype, "name", dtype)).rpartition(".")[2]
 
 
 def int_max(dtype: str) -> int:
