@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+_BRACKETS: dict[Any, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}")}
 _LONGEST, _TAIL = 2000, 300  # characters of a message, and those at its end that are kept
 
 
@@ -46,14 +47,15 @@ def _pieces(value: Any, most: int) -> Iterator[Any]:
     if hasattr(type(value), "_pieces"):  # a rule
         yield from value._pieces()
     elif type(value) in (list, tuple, dict):
-        yield {list: "[", tuple: "(", dict: "{"}[type(value)]
+        opening, closing = _BRACKETS[type(value)]
+        yield opening
         for i, item in enumerate(islice(value, most)):
             yield ", " if i else ""
             yield _pieces(item, most)
             if type(value) is dict:
                 yield ": "
                 yield _pieces(value[item], most)
-        yield {list: "]", tuple: ",)" if len(value) == 1 else ")", dict: "}"}[type(value)]
+        yield f",{closing}" if type(value) is tuple and len(value) == 1 else closing
     elif type(value) in (str, bytes):
         yield repr(value if len(value) <= most else value[: most + 1])
     else:

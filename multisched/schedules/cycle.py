@@ -20,23 +20,27 @@ def _checked_restarts(
     count = None if cycles is None else as_real(cycles)
     if cycles is not None and (not isinstance(count, int) or count < 1):
         raise ScheduleOptionError(f"cycles must be an integer of at least 1, or None for no end, got {shown(cycles)}.")
-    checked = {
+    period, longer = length(steps, "steps", zero=False), above(period_mul, "period_mul", 1)
+    if isinstance(count, int) and longer != 1:
+        _check_number(count, period, longer)
+    return {
         "init": real(init, "init"),
-        "steps": length(steps, "steps", zero=False),
-        "period_mul": above(period_mul, "period_mul", 1),
+        "steps": period,
+        "period_mul": longer,
         "peak_mul": above(peak_mul, "peak_mul", 0),
         "end": real(end, "end"),
         "cycles": count,
     }
-    if count is not None and checked["period_mul"] != 1:  # each of them is a part of the formula
-        reached = len(starts(checked["steps"], checked["period_mul"], min(count, MOST_UNEQUAL_CYCLES + 1)))
-        if reached > MOST_UNEQUAL_CYCLES:
-            raise ScheduleOptionError(
-                f"Of cycles of different lengths at most {MOST_UNEQUAL_CYCLES} can be told apart, got cycles="
-                f"{brief(count)} and period_mul={checked['period_mul']}. Cycles of one length, period_mul=1, can be as "
-                "many as you like."
-            )
-    return checked
+
+
+def _check_number(cycles: int, steps: float, period_mul: float) -> None:
+    """Refuse too many cycles of different lengths, of which each is a part of the formula."""
+    if len(starts(steps, period_mul, min(cycles, MOST_UNEQUAL_CYCLES + 1))) > MOST_UNEQUAL_CYCLES:
+        raise ScheduleOptionError(
+            f"Of cycles of different lengths at most {MOST_UNEQUAL_CYCLES} can be told apart, got cycles="
+            f"{brief(cycles)} and period_mul={period_mul}. Cycles of one length, period_mul=1, can be as many as you "
+            "like."
+        )
 
 
 def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
