@@ -1,28 +1,43 @@
-"""Where the formula of a schedule changes: boundaries, ends of phases, restarts. For plots, and for finding tests."""
+"""Where the formula of a schedule changes: boundaries, ends of phases, restarts. For plots, and for finding tests.
 
-from collections.abc import Callable, Iterator
+Schedules may be nested without limit: what would be recursion is a stack of generators, which yield what is inside.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from heapq import nsmallest
+from itertools import islice
 from typing import Any
 
 from multisched.schedules.catalogue import name_of
 from multisched.schedules.cycle import starts
+from multisched.schedules.nested import run
 from multisched.schedules.schedule import Schedule
 
-_MOST = 10_000  # restarts that are told apart
+_MOST = 10_000  # restarts, and edges, that are told apart
 
-Edges = Callable[[dict[str, Any], float], list[float]]
+Finding = Generator["Finding", list[float], list[float]]
+"""Looks for edges: yields what looks for those of a part, and returns those of the whole."""
+
+Edges = Callable[[dict[str, Any], float], list[float] | Finding]
 
 
 def edges(schedule: Schedule, until: float) -> list[float]:
-    """The steps from 1 up to `until` at which another part of the formula begins to rule, in order."""
-    return sorted({edge for edge in _edges(schedule, until) if 0 < edge <= until})
+    """The steps from 1 to `until` at which another part of the formula begins to rule, in order: the first 10,000."""
+    found: list[float] = run(_edges(schedule, until))
+    return found
 
 
-def _edges(schedule: Schedule, until: float) -> list[float]:
+def _edges(schedule: Schedule, until: float) -> Finding:
     arguments = schedule._arguments
     name = name_of(schedule._formula)  # not schedule.name, which one's own schedule may share
     if name in _EDGES:
-        return _EDGES[name](arguments, until)
-    return [edge for part in arguments.values() if isinstance(part, Schedule) for edge in _edges(part, until)]
+        looked = _EDGES[name](arguments, until)
+        found = looked if isinstance(looked, list) else (yield looked)
+    else:
+        found = []
+        for part in schedule._parts:
+            found = [*found, *(yield _edges(part, until))]
+    return nsmallest(_MOST, {edge for edge in found if 0 < edge <= until})
 
 
 def _phases(*names: str) -> Edges:
@@ -73,25 +88,31 @@ def _restarts(arguments: dict[str, Any], until: float) -> list[float]:
 def _moved(shift: Callable[[dict[str, Any]], tuple[float, float]]) -> Edges:
     """Those of the schedule inside, whose clock runs from a beginning, slower by a factor."""
 
-    def found(arguments: dict[str, Any], until: float) -> list[float]:
+    def found(arguments: dict[str, Any], until: float) -> Finding:
         begin, factor = shift(arguments)
-        return [begin, *(begin + factor * edge for edge in _edges(arguments["schedule"], (until - begin) / factor))]
+        inside = yield _edges(arguments["schedule"], (until - begin) / factor)
+        return [begin, *(begin + factor * edge for edge in inside)]
 
     return found
 
 
-def _join(arguments: dict[str, Any], until: float) -> list[float]:
+def _join(arguments: dict[str, Any], until: float) -> Finding:
     begins = [0, *arguments["boundaries"]]
     ends = [*arguments["boundaries"], until]
     parts = zip(arguments["schedules"], begins, ends, strict=True)
-    inner = [begin + e for rule, begin, end in parts for e in _edges(rule, end - begin) if begin + e < end]
-    return [*arguments["boundaries"], *inner]
+    found = list(arguments["boundaries"])
+    for rule, begin, end in parts:
+        inside = yield _edges(rule, end - begin)
+        found += [begin + edge for edge in inside if begin + edge < end]
+    return found
 
 
-def _repeat(arguments: dict[str, Any], until: float) -> list[float]:
+def _repeat(arguments: dict[str, Any], until: float) -> Finding:
     period = arguments["period"]
-    inside = [0, *(edge for edge in _edges(arguments["schedule"], period) if edge < period)]
-    return [start + edge for start in (0, *_multiples(period, until)) for edge in inside]
+    inside = yield _edges(arguments["schedule"], period)
+    inside = [0, *(edge for edge in inside if edge < period)]
+    every = (start + edge for start in (0, *_multiples(period, until)) for edge in inside)
+    return list(islice(every, _MOST))  # in order
 
 
 _EDGES: dict[str | None, Edges] = {
@@ -111,9 +132,7 @@ _EDGES: dict[str | None, Edges] = {
     "torch.OneCycleLR": _torch_one_cycle,
     "torch.OneCycleMomentum": _torch_one_cycle,
     "warmup_stable_decay": _phases("warmup_steps", "stable_steps", "decay_steps"),
-    "transformers.ahead": lambda arguments, until: [
-        edge - arguments["steps"] for edge in _edges(arguments["schedule"], until + arguments["steps"])
-    ],
+    "transformers.ahead": _moved(lambda arguments: (-arguments["steps"], 1)),
     "join": _join,
     "warmup": _moved(lambda arguments: (arguments["steps"], 1)),
     "delay": _moved(lambda arguments: (arguments["steps"], 1)),

@@ -7,7 +7,7 @@ Of a schedule the functions need no more than its formula, its arguments and its
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from multisched.arrays import Array, Namespace
@@ -29,6 +29,21 @@ def walk(rule: Any, parts_of: Callable[[Any], Sequence[Any]]) -> list[Any]:
             done[id(node)] = node
             stack.pop()
     return list(done.values())
+
+
+def run(work: Generator[Any, Any, Any]) -> Any:
+    """What a generator returns; a generator that it yields is run first, and what that returns is sent back."""
+    stack, result = [work], None
+    while stack:
+        try:
+            needed = stack[-1].send(result)
+        except StopIteration as end:
+            stack.pop()
+            result = end.value
+        else:
+            stack.append(needed)
+            result = None
+    return result
 
 
 def value_of(rule: Any, xp: Namespace, step: Array) -> Array:

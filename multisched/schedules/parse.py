@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 from multisched.errors import ParseError, shown
 from multisched.schedules.catalogue import CATALOGUE, DEEPEST, Constructor, by_name, is_rule, similar
 from multisched.schedules.decay import constant
+from multisched.schedules.nested import run
 from multisched.schedules.schedule import Schedule
 
 
@@ -68,7 +69,7 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
 
 def _parsed(text: str, names: Mapping[str, Constructor]) -> Any:
     parser = _Parser(text, names)
-    part = _run(parser.expression())
+    part = run(parser.expression())
     if parser.token.kind != "end":
         parser.unexpected("an operator or the end")
     if type(part.value) in _NUMBERS:
@@ -160,22 +161,6 @@ class _Part(NamedTuple):
 
 _Reading = Generator["_Reading", Any, Any]
 """A part of the text that is being read: yields the parts that it needs first, and returns what was read."""
-
-
-def _run(reading: _Reading) -> Any:
-    """What `reading` returns; what it yields is read first, and sent back."""
-    stack, read = [reading], None
-    while stack:
-        try:
-            needed = stack[-1].send(read)
-        except StopIteration as end:
-            stack.pop()
-            read = end.value
-        else:
-            stack.append(needed)
-            read = None
-    return read
-
 
 _SIGNS = {"+": ("add", 0), "-": ("subtract", 0), "*": ("multiply", 1), "/": ("divide", 1), "**": ("pow", 2)}
 _POWER = 2

@@ -16,6 +16,7 @@ from hypothesis import settings
 
 import multisched as ms
 from multisched import errors
+from multisched.schedules.edges import edges
 
 N = 3000 if settings.default is settings.get_profile("thorough") else 1000
 STEPS = [0, 1, 5, 7, 40, 2000]
@@ -290,3 +291,16 @@ def test_of_ones_own_and_deep():
     assert rule(4) == 0.75
     assert float(rule(np.int32(4))) == 0.75
     assert pickle.loads(pickle.dumps(rule)) == rule
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+@kinds
+def test_boundaries_for_pictures(kind):
+    """The boundaries that a picture marks are found in compositions of any depth, and in time where they are many."""
+    found = edges(kind(N)[0], 500)
+    assert found == sorted(set(found))
+    assert all(0 < edge <= 500 for edge in found)
+    rule = ms.linear(1.0, 0.0, 2)
+    for period in (3, 10**3, 10**5, 10**7):
+        rule = ms.repeat(rule, period)
+    assert edges(rule, 10**9)[:4] == [2, 3, 5, 6]
