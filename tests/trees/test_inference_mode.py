@@ -45,13 +45,14 @@ def test_any_operation_after_any_other(torch, tmp_path, options, made_inside):
     with torch.inference_mode(made_inside):
         average = ms.Average(model, ms.ema(0.5), **options)
     mask = torch.tensor(True)
+    inside = itertools.cycle((True, False))  # a pair has its first operation inside, the next pair its second
     for before, after in itertools.product(OPERATIONS, repeat=2):
-        for inside in (True, False):
-            with torch.inference_mode(inside):
-                do(before, average, state, tmp_path / "file")
-            with torch.inference_mode(not inside):
-                do(after, average, state, tmp_path / "file")
-                average.update(where=mask)
+        with torch.inference_mode(next(inside)):
+            do(before, average, state, tmp_path / "file")
+        with torch.inference_mode(next(inside)):
+            do(after, average, state, tmp_path / "file")
+            average.update(where=mask)
+        next(inside)
     assert not any(tensor.is_inference() for tensor in [*average._mean.arrays, *average._latest.arrays])
     model(torch.randn(8, 4)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
