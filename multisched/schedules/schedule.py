@@ -72,6 +72,10 @@ class Schedule:
     So it serves where a framework wants a function of the step: `optax.sgd(learning_rate=lr)`,
     `torch.optim.lr_scheduler.LambdaLR(optimizer, lr)`.
 
+    Integer steps of any dtype, signed or unsigned, count exactly up to the largest one of the dtype, wherever the
+    boundaries of the schedule lie. Where it ends at a value, it has exactly this value from there on, inside compilers
+    too, and between its ends it does not leave the interval of its values.
+
     Steps below 0 have the value at 0. At a step that is NaN, the value is NaN; at an infinite one, it is that of the
     end, and of what has none but goes in periods, that of the beginning of a period.
 
