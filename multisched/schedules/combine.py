@@ -186,8 +186,8 @@ def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
 
         f(step) = schedule(step / factor)
 
-    `factor` is more than 0; less than 1 is faster. The quotient is in the dtype of the values: in single precision, with
-    7 digits, so that a boundary inside is met to within a part in 10 million. Raises `ScheduleValueError`.
+    `factor` is more than 0; less than 1 is faster. The quotient is in the dtype of the values: in single precision, a
+    boundary inside is met to within a part in 10 million. Raises `ScheduleValueError`.
 
     >>> import multisched as ms
     >>> lr = stretch(ms.linear(1.0, 0.0, 4), 2)
