@@ -73,7 +73,7 @@ def refuse(what: object) -> NoReturn:
     )
 
 
-WAIT = 5.0
+WAIT = 1.0
 """Seconds for which a fork waits at most for calls of other threads to end."""
 _taken: list[Any] = []
 
