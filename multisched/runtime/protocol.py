@@ -223,3 +223,13 @@ class Backend(Protocol):
 
     def write(self, target: Array, value: Array) -> None:
         """Overwrite an array of the user's in place, out of sight of autograd; a `TypeError` where none can be."""
+
+    # An adapter may also prepare what writes, so that no interrupt comes between two writes of one update. The calls
+    # must be of functions written in C, see `multisched.runtime.commit`; without these methods, those above are called.
+    #   blend_writes(old, new, share, where=None)     -> calls that do `blend`; after them, `old` has the arrays
+    #   blend_by_writes(step, old, new, *scalars)     -> the same for `blend_by`
+    #   writer(target, value)                         -> a call that does `write`; raises at once if that cannot be
+    #   committing(targets=())                        -> a context manager, in which the calls are made
+    #   memory(array), reattaching(array, memory)     -> what shares the memory of an array, and the call that gives an
+    #                                                    array this memory back if it has another; None if it has not
+    #   renewed(array)                                -> a new array in the place of one that a call has consumed

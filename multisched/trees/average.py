@@ -83,6 +83,10 @@ class Average:
         A leaf is lazy, on no device, or of a dtype without a mean; or none is an array.
     SelectError, DuplicatePath, BackendMismatch, AverageError
 
+    Each method does all that it does, or nothing if it raises or is interrupted. In a signal handler or a callback that
+    comes in the middle of another call on the same average and thread, it raises `ReentrantError`; other threads wait.
+    If a kernel fails while it writes, as out of memory, all methods raise `TornError` until a state is loaded.
+
     >>> import numpy as np
     >>> import multisched as ms
     >>> weights = {"w": np.zeros(2, np.float32), "steps": np.array(0)}
@@ -391,8 +395,17 @@ class Average:
     def swapped(self, tree: Any = None) -> Swap:
         """Inside the block the model holds the average; after it, its own weights again, bit by bit.
 
-        It is written in place, so that compiled and wrapped models see it. Gives the model. Raises `SwapError` when
-        nested, and for updating or saving inside of the block, when the model is not itself.
+        The average is written in place, so that compiled and wrapped models see it. The block is given the model. The
+        end of the block also undoes what the block did to the leaves of the average: it puts the model's own tensors
+        back into their places, in their dtypes and on their devices, after `model.half()`, `load_state_dict(...,
+        assign=True)` or new buffers. What came into the model meanwhile is not written. If a leaf has no place any
+        more, as when a submodule was exchanged, all others are given back, and a `SwapError` names it; if the block
+        raised, a note of its exception does.
+
+        An interrupt (`KeyboardInterrupt`, a signal handler that raises) gives the weights back too. If it comes in the
+        instant in which the block begins or ends, they are given back when its traceback is dropped.
+
+        Raises `SwapError` when nested, and for updating or saving inside of the block, when the model is not itself.
         """
         self._refuse_swapped("swap it again")
         return Swap(self, self._model("swap into") if tree is None else tree)
