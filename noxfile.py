@@ -11,7 +11,7 @@ import nox
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False  # a Python that is not here is skipped, with a word
-nox.options.sessions = ["lint", "types", "minimums", "tests"]
+nox.options.sessions = ["lint", "types", "minimums", "tensorflow", "tests"]
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
 GROUPS = PROJECT["dependency-groups"]
@@ -58,6 +58,13 @@ def minimums(session):
     session.install(TORCH, *lowest)
     session.install("--no-deps", ".")
     run_tests(session, "numpy,jax,torch,array_api_strict", profile="few")
+
+
+@nox.session(python=TORCH_PYTHON)
+def tensorflow(session):
+    """Schedules in Keras on TensorFlow, apart from the other frameworks, whose tests it would change."""
+    session.install(".", *GROUPS["test"], *GROUPS["peers-tensorflow"])
+    session.run("pytest", "tests/integrations/test_keras_schedule.py", "--backends=numpy", env={"PYTHONSAFEPATH": "1"})
 
 
 @nox.session(python=TORCH_PYTHON)
