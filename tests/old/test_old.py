@@ -55,9 +55,10 @@ schedules = records("schedules.json", "text")
 
 
 def close(actual, expected):
-    """In double precision, to the last digits at the size of the largest value."""
+    """To the last digits at the size of the largest value: of double precision, and of single for arrays of values."""
     expected = np.asarray(expected)
-    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    largest, unit = np.abs(expected).max(), 1e-12 if expected.ndim == 1 else 4 * 2.0**-23
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=unit * largest)
 
 
 @schedules
