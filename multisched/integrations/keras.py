@@ -130,6 +130,10 @@ class _KerasNamespace:
             return self._ops.zeros((), dtype=name).dtype
         return getattr(self._ops, "cast" if name == "astype" else name)
 
+    def clip(self, x: Any, low: Any = None, high: Any = None) -> Any:
+        x = x if low is None else self._ops.maximum(x, self._ops.cast(low, x.dtype))
+        return x if high is None else self._ops.minimum(x, self._ops.cast(high, x.dtype))
+
     def asarray(self, value: Any, dtype: Any = None, **_: Any) -> Any:
         return self._ops.convert_to_tensor(value, dtype=dtype)
 
