@@ -6,7 +6,8 @@ adapter against all of it; `multisched_backends.array_api.ArrayApiBackend` imple
 adapter overrides what its framework does better.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -163,14 +164,6 @@ class Backend(Protocol):
     def overwrite(self, cell: Cell, new: Array) -> None:
         """Make `new` the value of a cell: in place where arrays are mutable, by exchanging the array elsewhere."""
 
-    # Adapters may also have these two, as those of this project do:
-    #
-    # def overwriting(self, arrays: Sequence[Array], new: Sequence[Array]) -> Iterable[object]:
-    #     """Where `in_place`: an iterator written in C that overwrites one array at each step, and cannot fail."""
-    #
-    # def unreadable(self, array: Array) -> str | None:
-    #     """Why an array holds no values, such as "it has been deleted"; None if it holds some."""
-
     # --- averages of whole models
     def container(self, node: Any) -> Container | None:
         """How a container of the framework's own is made of its leaves; None for anything else."""
@@ -224,12 +217,67 @@ class Backend(Protocol):
     def write(self, target: Array, value: Array) -> None:
         """Overwrite an array of the user's in place, out of sight of autograd; a `TypeError` where none can be."""
 
-    # An adapter may also prepare what writes, so that no interrupt comes between two writes of one update. The calls
-    # must be of functions written in C, see `multisched.runtime.commit`; without these methods, those above are called.
-    #   blend_writes(old, new, share, where=None)     -> calls that do `blend`; after them, `old` has the arrays
-    #   blend_by_writes(step, old, new, *scalars)     -> the same for `blend_by`
-    #   writer(target, value)                         -> a call that does `write`; raises at once if that cannot be
-    #   committing(targets=())                        -> a context manager, in which the calls are made
-    #   memory(array), reattaching(array, memory)     -> what shares the memory of an array, and the call that gives an
-    #                                                    array this memory back if it has another; None if it has not
-    #   renewed(array)                                -> a new array in the place of one that a call has consumed
+
+class Extras(Protocol):
+    """What an adapter may have besides what `Backend` asks for. The library looks for each of these by its name.
+
+    Where one is missing, its docstring says what is done instead. The calls that are prepared here, to be made later,
+    must be of functions written in C, so that no interrupt comes between two of them; see `multisched.runtime.commit`.
+    """
+
+    immutable: bool
+    """Whether the values of an array never change, so that the same arrays bring nothing new. Else they may change."""
+
+    def overwriting(self, arrays: Sequence[Array], new: Sequence[Array]) -> Iterable[object]:
+        """Where `in_place`: an iterator written in C that overwrites one array at each step, and cannot fail.
+
+        Else `overwrite` is called, and an interrupt may come between two arrays.
+        """
+
+    def unreadable(self, array: Array) -> str | None:
+        """Why an array holds no values, such as "it has been deleted"; None if it holds some. Else each does."""
+
+    # --- averages of whole models
+    def is_dense(self, array: Array) -> bool:
+        """Whether the elements of an array lie in memory as numbers: it is not sparse or quantised. Else each does."""
+
+    def lacking(self, array: Array) -> str:
+        """Why an array cannot be averaged as it is now, such as "is lazy and has no shape yet"; "" if it can.
+
+        Else each can.
+        """
+
+    def duplicate(self, array: Array) -> Array:
+        """A copy of an array of any kind, sparse ones too. Else `copy` makes it."""
+
+    def extent(self, array: Array) -> tuple[int, int] | None:
+        """The addresses between which the elements of an array lie; None if it has no memory of its own.
+
+        Else it is not noticed that two leaves share memory.
+        """
+
+    # --- writing averages in one step
+    def blend_writes(
+        self, old: list[Array], new: list[list[list[Array]]], share: Any, where: Any = None
+    ) -> list[Callable[[], object]]:
+        """Calls that do what `blend` does; after them, `old` has the arrays. Else `blend` is called."""
+
+    def blend_by_writes(
+        self, step: Step, old: list[Parts], new: list[list[list[Array]]], *scalars: Any
+    ) -> list[Callable[[], object]]:
+        """The same for `blend_by`."""
+
+    def writer(self, target: Array, value: Array) -> Callable[[], object]:
+        """A call that does what `write` does. Raises at once if that cannot be done. Else `write` is called."""
+
+    def committing(self, targets: Iterable[Array] = ()) -> AbstractContextManager[Any]:
+        """The context in which the calls are made; `targets` are arrays of the user's that they write. Else none."""
+
+    def memory(self, array: Array) -> Array:
+        """An array that keeps the memory of another one, whatever that is given later. Else the array itself."""
+
+    def reattaching(self, array: Array, memory: Array) -> Callable[[], object] | None:
+        """The call that gives an array its `memory` back; None if it still has it. Else each still has it."""
+
+    def renewed(self, array: Array) -> Array:
+        """A new array in the place of one that a call has consumed. Else `zeros_like` makes it."""

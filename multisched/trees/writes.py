@@ -1,7 +1,7 @@
 """What writes averages and models, prepared by the backend for `commit`, which makes all of it one step.
 
 An adapter may say how in methods of its own: `blend_writes`, `blend_by_writes`, `writer` and `committing`; see
-`Backend`. For an adapter that does not, what can be computed beforehand is.
+`Extras`. For an adapter that does not, what can be computed beforehand is.
 """
 
 from collections.abc import Callable, Iterable, Sequence

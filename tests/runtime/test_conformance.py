@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 from helpers_adapters import (
@@ -20,7 +22,7 @@ import multisched as ms
 from multisched.errors import UnknownBackend
 from multisched.graph import infer, namespace
 from multisched.graph.program import OPERATORS
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import Backend, Extras
 from multisched.testing import CHECKS, ConformanceError, check_backend, operations, shaping
 
 BY_NAME = {check.__name__: check for check in CHECKS}
@@ -127,8 +129,21 @@ def test_every_check_and_every_member_can_fail():
     by_operation = {check.__name__ for check in OF_OPERATIONS}
     assert found | by_operation == set(BY_NAME)
     members = {name for *_, members in (*DEFECTS.values(), *OF_FRAMEWORKS.values()) for name in members}
-    contract = {n for n in (*vars(Backend), *Backend.__annotations__) if not n.startswith("_")}
-    assert members == contract
+    assert members == members_of(Backend)
+
+
+def members_of(protocol):
+    return {name for name in (*vars(protocol), *protocol.__annotations__) if not name.startswith("_")}
+
+
+def test_what_adapters_may_have_is_described():
+    """Whatever the library looks for in an adapter is in `Backend` or in `Extras`, and each of the extras is used."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(ms.__file__).parent.rglob("*.py"))
+    looked_for = set(re.findall(r'(?:get|has)attr\([\w.]*backend, "(\w+)"', sources))
+    assert {"writer", "unreadable", "memory"} <= looked_for
+    assert looked_for <= members_of(Backend) | members_of(Extras)
+    prepared = {"blend_writes", "blend_by_writes", "overwriting"}  # by a name that is put together, and by class
+    assert looked_for | prepared >= members_of(Extras)
 
 
 # --- check_backend ---------------------------------------------------------------------------------------------------
