@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache, partial
 from itertools import chain, starmap
 from operator import call, itemgetter
@@ -216,11 +216,16 @@ def _nap() -> Write:
 
 
 def memory(dtype: np.dtype[Any], size: int, use: str) -> np.ndarray:
-    """Memory of this thread, kept: new pages cost more than what is done in them."""
-    kept = _own.__dict__.setdefault("kept", {})
-    found: np.ndarray | None = kept.get((dtype, use))
-    if found is None or found.size < size:
-        kept[dtype, use] = found = np.empty(size, dtype)
+    """Memory of this thread for a use, kept."""
+    return kept((dtype, use), size, partial(np.empty, dtype=dtype))
+
+
+def kept(key: Hashable, size: int, make: Callable[[int], Any]) -> Any:
+    """A flat array of this thread, from `make(size)`, kept: new pages cost more than what is done in them."""
+    arrays = _own.__dict__.setdefault("arrays", {})
+    found = arrays.get(key)
+    if found is None or len(found) < size:
+        arrays[key] = found = make(size)
     return found[:size]
 
 

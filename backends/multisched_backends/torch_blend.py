@@ -1,6 +1,5 @@
 """torch's blending of averages, in place: as few launches as can be, and one pass over the memory."""
 
-import threading
 import warnings
 from collections.abc import Callable
 from functools import cache, partial, reduce
@@ -19,8 +18,6 @@ CHUNK = 256 * 1024
 """Elements that are cast at a time, where dtypes differ: on a CPU, what its cache holds."""
 CHUNK_APART = 8 * 1024 * 1024
 """The same on other devices, where it takes more to be worth a launch."""
-
-_own = threading.local()
 
 
 def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Write]:
@@ -263,9 +260,6 @@ def _like(old: torch.Tensor, use: str, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _scratch(dtype: torch.dtype, device: torch.device, size: int, use: str) -> torch.Tensor:
-    """Memory of this thread, kept: new pages cost more than what is done in them."""
-    kept = _own.__dict__.setdefault("kept", {})
-    found: torch.Tensor | None = kept.get((dtype, device, use))
-    if found is None or found.numel() < size:
-        kept[dtype, device, use] = found = torch.empty(size, dtype=dtype, device=device)
-    return found[:size]
+    """Memory of this thread on a device, kept."""
+    found: torch.Tensor = host.kept((dtype, device, use), size, partial(torch.empty, dtype=dtype, device=device))
+    return found

@@ -60,7 +60,7 @@ def get_backend(backend: Any = None) -> Backend:
     elif isinstance(backend, ModuleType):
         name = backend.__name__
     elif hasattr(backend, "overwrite"):  # an adapter already
-        return _spoken(backend)
+        return _checked_version(backend)
     else:
         raise UnknownBackend(f"{_given(backend)}. {_expected()}")
     found = _loaded.get(name)
@@ -76,12 +76,12 @@ def _load(backend: Any, name: str) -> Backend:
     for registered in (name, root):
         if registered in _entry_points() and registered != _ANY_NAMESPACE:
             if registered not in _loaded:
-                _loaded[registered] = _spoken(_adapter(registered)())
+                _loaded[registered] = _checked_version(_adapter(registered)())
             if registered != name:  # a module of the framework, if there is one, and it is a namespace
                 _namespace_module(backend, name)
             return _loaded[registered]
     module = _namespace_module(backend, name)
-    return _spoken(_adapter(_ANY_NAMESPACE)(module))
+    return _checked_version(_adapter(_ANY_NAMESPACE)(module))
 
 
 def _adapter(name: str) -> Any:
@@ -97,7 +97,7 @@ def _adapter(name: str) -> Any:
         ) from cause
 
 
-def _spoken(adapter: Any) -> Backend:
+def _checked_version(adapter: Any) -> Backend:
     """The adapter, if it was written for this version of the contract."""
     version = getattr(adapter, "protocol", 1)
     if type(version) is not int or version != PROTOCOL:

@@ -42,7 +42,7 @@ def to_config(rule: Any) -> dict[str, Any]:
             "no document is read that stands for so many. Build it of fewer."
         )
     if depths[id(rule)] <= DEEPEST:
-        return _object(rule, "$", lambda part, path: _object(part, path, None))
+        return _object(rule, "$")
     numbers = {id(node): {"node": number} for number, node in enumerate(nodes)}
     return {
         "nodes": [
@@ -62,7 +62,7 @@ def parts_of(rule: Any) -> list[Any]:
 Inside = Callable[[Any, str], dict[str, Any]]
 
 
-def _object(rule: Any, path: str, inside: Inside | None) -> dict[str, Any]:
+def _object(rule: Any, path: str, inside: Inside | None = None) -> dict[str, Any]:
     """The object of a rule; `inside` writes the rules among its arguments, by default as objects, too."""
     name, arguments = described(rule) or (None, {})
     if name is None:
@@ -71,7 +71,7 @@ def _object(rule: Any, path: str, inside: Inside | None) -> dict[str, Any]:
             f"{path}: {own} is not in the catalogue: a function, or a rule of your own, is code and cannot be written "
             "as data. Build the rule of those of multisched.schedules and multisched.averages, and arithmetic."
         )
-    inside = inside or (lambda part, at: _object(part, at, None))
+    inside = inside or _object
     written = {n: _plain(v, f"{path}.{n}", inside) for n, v in arguments.items() if v is not None}
     return {"name": name, **written}
 

@@ -3,7 +3,7 @@
 import weakref
 from typing import Any
 
-from multisched.averages.plateau import Plateau
+from multisched.averages.plateau import Plateau, PlateauState
 from multisched.integrations.driving.harness import Harness, harness_of
 from multisched.integrations.driving.members import Line
 from multisched.integrations.driving.settings import Setting
@@ -27,7 +27,7 @@ def packed(driver: Any) -> dict[str, Any]:
         "plateau": driver.plateau,
         "manual": driver.manual,
         "clocks": [clock.count for clock in driver.clocks],
-        "fed": [tuple(fed.state) for fed in driver.sources.fed],
+        "fed": [tuple(state) for state in driver.sources.states()],
         "members": members,
     }
 
@@ -44,8 +44,7 @@ def unpack(
 ) -> None:
     """Make a driver of its parts, on these optimizers."""
     driver.__init__([_Gone() if o is None else o for o in optimizers], settings, plateau, manual)
-    for one, state in zip(driver.sources.fed, fed, strict=True):
-        one.state = type(one.state)(*state)
+    driver.sources.go_on_from(PlateauState(*state) for state in fed)
     for clock, count in zip(driver.clocks, clocks, strict=True):
         clock.count = count
     for optimizer, clock, known in zip(optimizers, driver.clocks, members, strict=False):

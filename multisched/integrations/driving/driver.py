@@ -203,31 +203,32 @@ class Drive:
         """
         if not self.sources.fed:
             raise OptimizerError("No rule of this driver takes a metric; drive with lr=ms.plateau(0.1) or plateau=.")
-        value = metric_value(metric)
-        before = [fed.state for fed in self.sources.fed]
-        try:
-            with np.errstate(all="ignore"):  # metrics may be infinite
-                for fed in self.sources.fed:
-                    fed.state, _ = fed.rule.step(fed.state, np.float64(value))
-            self._set([self.clocks[0].count] if self.manual else [clock.count for clock in self.clocks])
-        except BaseException:
-            for fed, state in zip(self.sources.fed, before, strict=True):
-                fed.state = state
-            raise
+        value = np.float64(metric_value(metric))
+        with np.errstate(all="ignore"):  # metrics may be infinite
+            states = [fed.rule.step(fed.state, value)[0] for fed in self.sources.fed]
+        self._set([self.clocks[0].count] if self.manual else [clock.count for clock in self.clocks], states)
 
-    def _set(self, counts: list[Any]) -> None:
-        """Set the clocks and write; where a value cannot be had, nothing changes."""
-        harnesses = self._attached()
-        for count in counts:
-            self.sources.check(count)
-        for harness in harnesses:
-            harness.see()
-        for harness in harnesses:
-            harness.forget_values(self)
-        for clock, count in zip(self.clocks, counts * len(self.clocks) if self.manual else counts, strict=True):
-            clock.count = count
-        for harness in harnesses:
-            harness.write()
+    def _set(self, counts: list[Any], states: list[Any] | None = None) -> None:
+        """Set the clocks, and the states of rules fed by a metric, and write.
+
+        Where a value cannot be had, nothing changes.
+        """
+        harnesses, before = self._attached(), self.sources.states()
+        try:
+            self.sources.go_on_from(before if states is None else states)
+            for count in counts:
+                self.sources.check(count)
+            for harness in harnesses:
+                harness.see()
+            for harness in harnesses:
+                harness.forget_values(self)
+            for clock, count in zip(self.clocks, counts * len(self.clocks) if self.manual else counts, strict=True):
+                clock.count = count
+            for harness in harnesses:
+                harness.write()
+        except BaseException:
+            self.sources.go_on_from(before)
+            raise
 
     def _attached(self) -> list[Harness]:
         if not self.harnesses:
@@ -263,16 +264,7 @@ class Drive:
         Raises `OptimizerError`, and changes nothing, for a state of another kind of driver.
         """
         states = checked_states(self, state_dict)
-        counts = checked_counts(self, state_dict)
-        before = [fed.state for fed in self.sources.fed]
-        for fed, state in zip(self.sources.fed, states, strict=True):
-            fed.state = state
-        try:
-            self._set(counts)
-        except BaseException:
-            for fed, state in zip(self.sources.fed, before, strict=True):
-                fed.state = state
-            raise
+        self._set(checked_counts(self, state_dict), states)
 
     # --- copies ------------------------------------------------------------------------------------------------------
     def __copy__(self) -> NoReturn:

@@ -83,6 +83,15 @@ class Sources:
             self.fed.append(self._fed_index[rule])
         return self._fed_index[rule]
 
+    def states(self) -> list[Any]:
+        """The states of the rules fed by a metric."""
+        return [fed.state for fed in self.fed]
+
+    def go_on_from(self, states: Iterable[Any]) -> None:
+        """Give the rules fed by a metric these states."""
+        for fed, state in zip(self.fed, states, strict=True):
+            fed.state = state
+
     def check(self, clock: float, values: Iterable[float] | None = None) -> None:
         """Raise `OptimizerError` if a source is infinite or not a number at this clock."""
         values = [float(call(clock)) for call in self.calls] if values is None else values
@@ -165,12 +174,15 @@ def _part(
 def _unclear(setting: Setting, everyone: Iterable[Any]) -> OptimizerError:
     name = setting.name
     values = ", ".join(f"{value:g}" for value in everyone)
+    ways = {
+        f"{name}=ms.relative(schedule)": "each group's own value times the schedule",
+        f"{name}={{0: schedule, 1: schedule}}": "exactly these values, for groups by index or name",
+        f"{name}=schedule, scale={{{name!r}: 'key'}}": "the schedule times what each group holds under this key",
+    }
+    width = max(map(len, ways))
     return OptimizerError(
         f"The groups have different values of {name}: {values}. So {name}={setting.rule!r} does not say what each of "
-        "them is to have. Say one of\n"
-        f"    {name}=ms.relative(schedule)            each group's own value times the schedule\n"
-        f"    {name}={{0: schedule, 1: schedule}}       exactly these values, for groups by index or name\n"
-        f"    {name}=schedule, scale={{{name!r}: 'key'}}  the schedule times what each group holds under this key"
+        "them is to have. Say one of" + "".join(f"\n    {line:{width}}  {words}" for line, words in ways.items())
     )
 
 
