@@ -309,7 +309,7 @@ class AverageError(MultischedError, ValueError):
 
 
 class SwapError(MultischedError, RuntimeError):
-    """The model holds the average now, where its own weights are needed, or cannot hold it."""
+    """Raised while the average is swapped into the model, or if it cannot be written there."""
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

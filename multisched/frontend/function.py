@@ -124,7 +124,7 @@ class Function:
         results = self._pure(*(before[v.path] for v in (*self.updated, *self.read)), *inputs)
         outputs = results[: self._outputs]
         after = before | {v.path: new for v, new in zip(self.updated, results[len(outputs) :], strict=True)}
-        # In place, the program leaves it to the write to part the new values from the rest.
+        # In-place backends copy when they overwrite, so new values may still alias other results; copy them here.
         apart = set() if backend.in_place else {v.path for v in self.updated}
         after = {path: after[path] if path in apart else backend.copy(after[path]) for path in paths}
         return self._rebuild(outputs), {path: backend.stop_gradient(value) for path, value in after.items()}

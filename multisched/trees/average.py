@@ -59,21 +59,21 @@ class Average:
         How values are weighted: `ema`, `swa`, `power_ema`, or these `paced`. At update n the average moves by
         `rule.share(n) * (value - average)`.
     dtype:
-        In which the average is held; by default that of each leaf, and float32 for bfloat16 and float16.
+        The dtype in which the average is stored. Default: the leaf's own dtype, or float32 for float16 and bfloat16.
     select:
-        What becomes of a leaf: "average", "copy" (the latest value) or "skip". A function of its name and itself, or
-        a dict of these by glob patterns of the name, of which the first that matches counts. What it says nothing of
-        is averaged if it is floating or complex, and copied else: integers, bools, and what is no array, such as a
-        Python number. So the running statistics of batch norm are averaged, as the weights are for which they hold;
-        `select={"*.running_*": "copy"}` takes the latest ones.
+        What becomes of a leaf: "average", "copy" (the latest value) or "skip". Either a function of its name and the
+        leaf, or a dict from glob patterns of names, of which the first that matches counts. For other leaves the
+        default holds: dense floating arrays of at least 16 bits and complex arrays are averaged, all others are copied,
+        what is no array (a Python number) too. So the running statistics of batch norm are averaged, as the weights
+        are; `select={"*.running_*": "copy"}` takes the latest ones.
     rounding, seed:
-        With `dtype="bfloat16"`: "stochastic" holds the average in one bfloat16 array, right in its mean; "compensated"
-        in two, right to 16 bits. The seed, any integer, makes the random bits, the same on every backend.
+        With `dtype="bfloat16"`: "stochastic" stores one bfloat16 array for each leaf and is unbiased; "compensated"
+        stores two, and keeps 16 bits. The seed, any integer, makes the random bits, the same on every backend.
     offload:
-        "cpu" holds the average on the host; an update copies the model there, and nothing waits for it: it is blended
+        "cpu" holds the average on the host. An update starts to copy the model there and does not wait; it is blended
         in at the next update, or when the average is read.
     backend:
-        Of the arrays; by default found by looking at them.
+        The backend of the arrays; by default their types tell.
 
     Raises
     ------
@@ -194,11 +194,11 @@ class Average:
         or containers whose arrays are written or exchanged. If all arrays are immutable, as those of JAX, and the same
         as at the last update, a call without `tree` is an `AverageError`.
 
-        `where`, a boolean scalar: where false, average and count stay as they are; it may be known to the device alone,
-        which is not waited for.
+        `where`, a boolean scalar: where false, average and count stay as they are. It may be on the device; the update
+        does not synchronise with the host.
 
-        Raises `TreeMismatch` for a leaf that is missing, extra, or of another shape, kind of dtype or device, by its
-        name; `SwapError` while swapped; `MaskError`. Then nothing was updated.
+        If a leaf is missing or extra, or has another shape, kind of dtype or device, raises `TreeMismatch`, which names
+        it; `SwapError` while swapped; `MaskError`. Then nothing was updated.
         """
         where = None if where is None else mask_of(self._backend, where)
         with self._lock:
