@@ -1,6 +1,6 @@
 """JAX: functions are jitted, and state is exchanged for what they return."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,8 @@ import jax.numpy as xp
 import numpy as np
 
 from multisched.errors import DeviceError
-from multisched.runtime.protocol import Container, Part, Parts, Step
-from multisched_backends import host, jax_sharding
+from multisched.runtime.protocol import Cell, Container, Part, Parts, Step
+from multisched_backends import host, jax_exchange, jax_sharding
 from multisched_backends.array_api import ArrayApiBackend, blended, blended_by
 from multisched_backends.host import Write
 
@@ -19,7 +19,7 @@ _PLAIN = (list, tuple, dict, type(None))
 
 
 class JaxBackend(ArrayApiBackend):
-    """Arrays are immutable, so a call exchanges those of its variables for new ones."""
+    """Arrays are immutable, so a call exchanges those of its variables for new ones; see `jax_exchange`."""
 
     immutable = True
 
@@ -90,6 +90,10 @@ class JaxBackend(ArrayApiBackend):
 
     def compile(self, run: Callable[..., Any], consumed: int, jit: bool) -> Callable[..., Any]:
         return jax.jit(run, donate_argnums=range(consumed)) if jit else run
+
+    def exchanging(self, run: Callable[..., Any], cells: Sequence[Cell], jit: bool) -> Callable[..., Any]:
+        places = jax_exchange.large(cells) if jit and type(self).compile is JaxBackend.compile else []
+        return jax_exchange.Exchanging(run, cells, places) if places else self.compile(run, 0, jit)
 
     # --- averages of whole models
     def container(self, node: Any) -> Container | None:

@@ -20,6 +20,7 @@ from multisched.frontend.updates import checked_updates
 from multisched.frontend.variables import Variable, assign, values_of
 from multisched.graph.program import Program
 from multisched.graph.tensor import Placeholder, Tensor, common_backend
+from multisched.runtime.commit import exchanging
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
 
@@ -51,8 +52,7 @@ class Function:
             self.backend.scalars_decay,
             self.backend.in_place,
         )
-        run = self.backend.compile(self._pure, 0, jit)
-        # Nothing may be consumed: after an error the state of before the call must still be there.
+        run = exchanging(self.backend, self._pure, [v.cell for v in self.updated], jit)
         self._call = write_call(self._inputs, self.updated, self.read, run, len(tensors))
 
     @property

@@ -57,6 +57,18 @@ def overwriting_of(backend: Backend) -> Callable[[Sequence[Array], Sequence[Arra
     return None
 
 
+def exchanging(
+    backend: Backend, run: Callable[..., Sequence[Array]], cells: Sequence[Cell], jit: bool
+) -> Callable[..., Sequence[Array]]:
+    """`run(*arrays of cells, *others) -> (*outputs, *new arrays of cells)`, compiled.
+
+    It consumes none of its arguments: after an error the state of before the call must still be there.
+    """
+    if method := getattr(backend, "exchanging", None):
+        return method(run, cells, jit)  # type: ignore[no-any-return]
+    return backend.compile(run, 0, jit)
+
+
 class _Gates(threading.local):
     """One lock for each thread, held during its commits, so that threads do not wait for each other."""
 

@@ -29,13 +29,17 @@ Step = Callable[..., Parts]
 
 
 class Cell:
-    """Where the value of one variable lives: `array`, in whichever way the backend overwrites it."""
+    """Where the value of one variable lives: `array`, in whichever way the backend overwrites it.
 
-    __slots__ = ("array", "lock")
+    Nothing outside of the library gets hold of `array`, only of copies. `memo` is for notes of the adapter.
+    """
+
+    __slots__ = ("array", "lock", "memo")
 
     def __init__(self, array: Array, lock: StateLock):
         self.array = array
         self.lock = lock
+        self.memo: Any = None
 
 
 class Runs(list[list[list[Array]]]):
@@ -232,6 +236,13 @@ class Extras(Protocol):
         """Where `in_place`: an iterator written in C that overwrites one array at each step, and cannot fail.
 
         Else `overwrite` is called, and an interrupt may come between two arrays.
+        """
+
+    def exchanging(self, run: Callable[..., Any], cells: Sequence[Cell], jit: bool) -> Callable[..., Any]:
+        """`compile(run, 0, jit)`, where the first arguments are the arrays of `cells`, and the last results will be.
+
+        It may keep notes in the cells, and write over an array that it made itself and that nobody holds any more.
+        Else it is `compile`.
         """
 
     def unreadable(self, array: Array) -> str | None:
