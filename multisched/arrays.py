@@ -129,6 +129,14 @@ def is_real(value: object) -> TypeGuard[int | float]:
     return not _is_array(value) and as_real(value) is not None
 
 
+def is_finite(number: float) -> bool:
+    """Whether a real number is finite in double precision."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond it
+        return False
+
+
 def _is_array(value: object) -> bool:
     return hasattr(value, "dtype") and not isinstance(value, np.generic)
 

@@ -251,10 +251,19 @@ def plateau(
 
 
 def _number(value: Any, what: str) -> float:
+    number = _in_double(value)
+    if number is None:
+        raise RuleError(f"{what} of plateau must be a real number in double precision, got {shown(value)}.")
+    return number
+
+
+def _in_double(value: Any) -> float | None:
+    """A real number as a float; None for NaN, for what is none, and for an int beyond double precision."""
     number = as_real(value)
-    if number is None or number != number:
-        raise RuleError(f"{what} of plateau must be a real number, got {shown(value)}.")
-    return float(number)
+    try:
+        return None if number is None or number != number else float(number)
+    except OverflowError:
+        return None
 
 
 def _count(value: Any, what: str) -> int:
@@ -266,9 +275,9 @@ def _count(value: Any, what: str) -> int:
 
 def _numbers(value: Any, what: str) -> float | FrozenArray:
     """One real number, or a list of them."""
-    number = as_real(value)
-    if number is not None and number == number:
-        return float(number)
+    number = _in_double(value)
+    if number is not None:
+        return number
     found = freeze(value, f"{what} of plateau") if not isinstance(value, str | bool) else value
     if not isinstance(found, FrozenArray) or len(found.shape) != 1 or not found.shape[0] or np.isnan(found.array).any():
         raise RuleError(f"{what} of plateau must be a real number, or a list of them, got {shown(value)}.")

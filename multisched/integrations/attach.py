@@ -55,7 +55,7 @@ def attach(average: Average, optimizer: Any) -> Attachment:
     Raises
     ------
     OptimizerError:
-        This is no torch optimizer.
+        This is no torch optimizer, or one whose step calls no hooks, since it steps another one inside.
 
     >>> import numpy as np
     >>> import multisched as ms
@@ -66,6 +66,7 @@ def attach(average: Average, optimizer: Any) -> Attachment:
     inner = innermost(optimizer)
     if not hasattr(inner, "register_step_post_hook"):
         raise OptimizerError(f"attach takes a torch optimizer, got {shown(optimizer)}.")
+    check_hooked(inner, "average.attach({})")
 
     def after_step(stepped: Any, *_: Any) -> None:
         found_inf = getattr(stepped, "found_inf", None)  # of GradScaler, for optimizers that skip the step themselves
@@ -76,6 +77,25 @@ def attach(average: Average, optimizer: Any) -> Attachment:
 
 
 methods["attach"] = attach
+
+
+def check_hooked(optimizer: Any, call: str) -> None:
+    """Raise `OptimizerError` for an optimizer that takes hooks and never calls them.
+
+    torch has a class call hooks when one of it is initialised. A wrapper that leaves this out, as timm's `Lookahead`
+    does, and steps an optimizer inside, has the methods that register hooks all the same.
+    """
+    base: Any = importlib.import_module("torch").optim.Optimizer
+    kind = type(optimizer)
+    steps = [vars(each)["step"] for each in kind.__mro__ if "step" in vars(each) and each is not base]
+    if not isinstance(optimizer, base) or any(getattr(step, "hooked", False) for step in steps):
+        return
+    inside = [name for name, value in vars(optimizer).items() if isinstance(value, base)]
+    line = call.format(f"optimizer.{inside[0] if inside else 'base_optimizer'}")
+    raise OptimizerError(
+        f"The step of {kind.__name__} calls no hooks, since it leaves out Optimizer.__init__, and none would be "
+        f"noticed. Give the optimizer that it steps inside:\n    {line}"
+    )
 
 
 def innermost(optimizer: Any) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 
 from multisched.averages.plateau import Plateau
 from multisched.errors import NotARule, OptimizerError, listed, shown
-from multisched.integrations.attach import innermost
-from multisched.integrations.driving.driver import Drive, driver_class
+from multisched.integrations.attach import check_hooked, innermost
+from multisched.integrations.driving.driver import Drive, driver_class, is_fed
 from multisched.integrations.driving.harness import harness_of
 from multisched.integrations.driving.settings import Relative, Setting, read_setting, relative
 
@@ -35,7 +35,8 @@ def drive(
     0.3, 0.3 and 0; for 0.1 and 0.01, `lr=ms.relative(ms.constant(0.3))` gives them 0.03 and 0.003.
 
     A group's own value is what it has when `drive` is called or the group is added, and is read once. It is never read
-    from a checkpoint: a run that is resumed follows the schedule that it is given now.
+    from a checkpoint that is loaded after: a run that is resumed follows the schedule that it is given now. So drive an
+    optimizer before it is loaded.
 
     The values are written at once, after each step (those of the next, so that logs show what torch's schedulers would
     show), and again before each step: a group just added, a checkpoint just loaded and a value set by hand take no step
@@ -67,7 +68,7 @@ def drive(
 
     Returns
     -------
-    The driver, a `torch.optim.lr_scheduler.LRScheduler`, with
+    The driver, a `torch.optim.lr_scheduler.LRScheduler`, and with `ms.plateau` a `ReduceLROnPlateau`, with
 
     - `state_dict()`: `{"count": n}`, or `{"count": [n, m]}` of several optimizers, ready for JSON;
     - `load_state_dict(state)`, before or after the optimizer's;
@@ -82,10 +83,10 @@ def drive(
     NotARule:
         A hyperparameter is given something else than a schedule of numbers, or a tuple or dict of them.
     OptimizerError:
-        This is no torch optimizer. A group or key that is named does not exist, or a group lacks a hyperparameter. It
-        is not clear what is meant for groups that differ. Something is driven already: `error.driver` is the driver.
-        In each case nothing is written, and no hook stays. If a group is added later, for which it is not clear what
-        is meant, the next step raises before it changes anything.
+        This is no torch optimizer, or one that calls no hooks. A group or key that is named does not exist, or a group
+        lacks a hyperparameter. It is not clear what is meant for groups that differ. Something is driven already:
+        `error.driver` is the driver. In each case nothing is written, and no hook stays. If a group is added later, for
+        which it is not clear what is meant, the next step raises before it changes anything.
 
     In JAX there is nothing to drive: a schedule is an optax schedule already, `optax.sgd(learning_rate=lr)`.
     """
@@ -104,7 +105,7 @@ def drive(
             "or end it with error.driver.detach(), after which the groups keep their last values.",
             others[0][0],
         )
-    driver = driver_class()(optimizers, settings, plateau, bool(manual))
+    driver = driver_class(is_fed(settings, plateau))(optimizers, settings, plateau, bool(manual))
     driver.attach(list(dict.fromkeys(other for other, _ in others)))
     return driver
 
@@ -115,6 +116,7 @@ def _optimizers(given: Any) -> list[Any]:
     for each in optimizers:
         if not hasattr(each, "param_groups") or not hasattr(each, "register_step_post_hook"):
             raise OptimizerError(f"drive takes a torch optimizer or a list of them, got {shown(given)}.")
+        check_hooked(each, "ms.drive({}, ...)")
     if not optimizers:
         raise OptimizerError("drive takes a torch optimizer or a list of them, got an empty list.")
     if len({id(each) for each in optimizers}) < len(optimizers):

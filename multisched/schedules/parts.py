@@ -1,11 +1,10 @@
 """The checked arguments of schedules."""
 
-import math
 from typing import Any
 
 import numpy as np
 
-from multisched.arrays import as_real
+from multisched.arrays import as_real, is_finite
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, brief, shown
 from multisched.schedules.schedule import Schedule
 
@@ -15,16 +14,9 @@ def real(value: Any, what: str) -> int | float:
     number = as_real(value)
     if number is None:
         raise ScheduleValueError(f"{what} must be a real number, got {shown(value)}.")
-    if not _finite(number):
+    if not is_finite(number):
         raise ScheduleValueError(f"{what} must be finite in double precision, got {shown(number)}.")
     return number
-
-
-def _finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an int beyond double precision
-        return False
 
 
 def above(value: Any, what: str, least: float, *, allowed: bool = True) -> int | float:
@@ -40,7 +32,7 @@ def length(value: Any, what: str, *, zero: bool = True) -> int | float:
     number = as_real(value)
     if number is None:
         raise StepCountError(f"{what} must be a number of steps, got {shown(value)}.")
-    if not _finite(number) or number < 0 or (number == 0 and not zero):
+    if not is_finite(number) or number < 0 or (number == 0 and not zero):
         raise StepCountError(
             f"{what} must be a {'non-negative' if zero else 'positive'} number of steps, got {shown(number)}."
         )

@@ -6,6 +6,7 @@ It is a scheduler of torch's own kind, so that whatever asks for one takes it: L
 
 import copy
 import importlib
+import warnings
 import weakref
 from collections.abc import Mapping
 from functools import cache
@@ -20,7 +21,7 @@ from multisched.integrations.driving.copies import packed, unpack
 from multisched.integrations.driving.harness import Harness, harness_of
 from multisched.integrations.driving.meaning import Own, Parts, Sources, own_value, parts_of
 from multisched.integrations.driving.members import Clock, Line, Member
-from multisched.integrations.driving.settings import Setting
+from multisched.integrations.driving.settings import Relative, Setting
 from multisched.integrations.driving.state import (
     checked_clock,
     checked_counts,
@@ -49,6 +50,8 @@ class Drive:
         self.kept: list[Any] = []
         """Optimizers that only this driver has: those of a copy, made with it."""
         self._step_count = 1  # Accelerate counts it up
+        self._read_late: list[str] = []
+        """Hyperparameters with `ms.relative` whose own values are those of an optimizer that had taken steps."""
 
     # --- optimizers --------------------------------------------------------------------------------------------------
     def attach(self, replaced: list["Drive"]) -> None:
@@ -75,12 +78,18 @@ class Drive:
                 for member in harness.members:
                     member.forget(self)
             raise
+        self._read_late = [setting.name for setting in self.settings if self._is_late(setting, optimizers, replaced)]
         for other in replaced:
             other.detach()
         for harness, line, parts in zip(harnesses, lines, meanings, strict=True):
             for member, meaning in zip(harness.members, parts, strict=True):
                 member.parts[self] = meaning
             harness.join(line)
+
+    def _is_late(self, setting: Setting, optimizers: list[Any], replaced: list["Drive"]) -> bool:
+        relative = any(isinstance(rule, Relative) for rule in setting.rules())
+        known = any(setting.name == other.name for driver in replaced for other in driver.settings)
+        return relative and not known and any(optimizer.state for optimizer in optimizers)
 
     def _read(self, member: Member, index: int, replaced: list["Drive"]) -> None:
         member.index_of[self] = index
@@ -264,7 +273,24 @@ class Drive:
         Raises `OptimizerError`, and changes nothing, for a state of another kind of driver.
         """
         states = checked_states(self, state_dict)
-        self._set(checked_counts(self, state_dict), states)
+        counts = checked_counts(self, state_dict)
+        self._tell_late(counts)
+        self._set(counts, states)
+
+    def _tell_late(self, counts: list[Any]) -> None:
+        """Warn of own values that were read from what looks like a checkpoint of the run that goes on now."""
+        if self._read_late and any(counts) and not any(clock.count for clock in self.clocks):
+            name = self._read_late[0]
+            warnings.warn(
+                f"ms.drive read the own values of {name} from an optimizer that had taken steps. If it was driven "
+                "before, as that of a checkpoint was, ms.relative now multiplies what was multiplied already. "
+                "Load the optimizer after it is driven:\n"
+                f"    driver = ms.drive(optimizer, {name}=ms.relative(schedule))\n"
+                "    optimizer.load_state_dict(...)\n"
+                "    driver.load_state_dict(...)",
+                UserWarning,
+                stacklevel=3,
+            )
 
     # --- copies ------------------------------------------------------------------------------------------------------
     def __copy__(self) -> NoReturn:
@@ -274,7 +300,7 @@ class Drive:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Drive":
-        twin: Drive = driver_class().__new__(driver_class())
+        twin: Drive = type(self).__new__(type(self))
         memo[id(self)] = twin
         parts = packed(self)
         optimizers = parts.pop("optimizers")
@@ -289,19 +315,32 @@ class Drive:
 
 
 @cache
-def driver_class() -> Any:
-    """The class of drivers, made when torch is there."""
+def driver_class(fed: bool) -> Any:
+    """The class of drivers, made when torch is there; one that is fed by a metric is a `ReduceLROnPlateau`, too.
+
+    So trainers that look for this class, as that of Hugging Face does, give it the metric.
+    """
     schedulers: Any = importlib.import_module("torch.optim.lr_scheduler")
 
     class Driver(Drive, schedulers.LRScheduler):  # type: ignore[misc]
         """Keeps hyperparameters of optimizers at the values of schedules; made by `multisched.drive`."""
 
-    return Driver
+    class FedDriver(Driver, schedulers.ReduceLROnPlateau):  # type: ignore[misc]
+        """A driver with an `ms.plateau`; made by `multisched.drive`."""
+
+    return FedDriver if fed else Driver
+
+
+def is_fed(settings: list[Setting], plateau: Plateau | None) -> bool:
+    """Whether a driver of these has a rule that is fed by a metric."""
+    rules = [rule for setting in settings for rule in setting.rules()]
+    return plateau is not None or any(isinstance(getattr(rule, "schedule", rule), Plateau) for rule in rules)
 
 
 def unpickled(parts: dict[str, Any]) -> Any:
     """The driver of a pickle."""
-    driver = driver_class().__new__(driver_class())
+    kind = driver_class(is_fed(parts["settings"], parts["plateau"]))
+    driver = kind.__new__(kind)
     unpack(driver, **parts)
     driver.kept = [optimizer for optimizer in parts["optimizers"] if optimizer is not None]
     return driver

@@ -7,6 +7,7 @@ keep the optimizer alive.
 
 import importlib
 import sys
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,7 @@ class Harness:
         self._unpatch: Callable[[], None] | None = None
         self._depth = 0
         self._quiet = False
+        self._told = False
         self._on_gpu = False
         self._tracing: Callable[[], Any] = lambda: None
 
@@ -63,6 +65,8 @@ class Harness:
 
     def join(self, line: Line) -> None:
         """Take on a driver, whose meanings are with the members, and write its values."""
+        optimizer = self.optimizer()
+        line.late = bool(self._depth) and _steps_under_way(optimizer) > 0
         self.lines = (*self.lines, line)
         self._ids = []
         if not self._handles:
@@ -123,7 +127,10 @@ class Harness:
             return  # a value written now would be written again by every replay
         if self._ids != list(map(id, optimizer.param_groups)) or not self._ids:
             self.see()
+        if "step" in optimizer.__dict__ and not self._told:
+            self._tell_of_scheduler(optimizer)
         for line in self.lines:
+            line.late = False
             line.write()
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -142,7 +149,7 @@ class Harness:
             return
         failed: BaseException | None = None
         for line in self.lines:
-            if line.counts:
+            if line.counts and not line.late:
                 line.values = None  # before the count: whatever comes between, values are never those of another count
                 line.clock.count += 1
                 try:
@@ -151,6 +158,19 @@ class Harness:
                     failed = failed or error
         if failed is not None:
             raise failed
+
+    def _tell_of_scheduler(self, optimizer: Any) -> None:
+        """Warn, once, if a scheduler of torch is on the optimizer and what is driven was set since."""
+        names = [name for line in self.lines if (name := line.overwritten()) is not None]
+        if names and getattr(optimizer.step, "_wrapped_by_lr_sched", False):
+            self._told = True
+            warnings.warn(
+                f"A scheduler of torch, or of a search for a rate that is made of one, sets {names[0]} of this "
+                "optimizer, which ms.drive drives: what it sets is overwritten before each step. Leave out the "
+                "scheduler, or end the driver with driver.detach().",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def after_load(self, optimizer: Any) -> None:
         """Write into the groups that were loaded."""

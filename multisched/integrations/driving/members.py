@@ -111,6 +111,8 @@ class Line:
         """Where values go, and their places among the values of the program."""
         self.in_tensors: list[InTensors] = []
         self._program: Callable[[Any], list[Any]] = lambda clock: []
+        self.late = False
+        """Whether it joined in the middle of a step, which began without it."""
         self.values: list[Any] | None = None
         """The values of the clock; None while they are to be evaluated."""
 
@@ -127,6 +129,15 @@ class Line:
                 else:
                     self.in_tensors.append(InTensors(member.group, name, place, tensors))
         self._program = self.driver.sources.program(list(places))
+
+    def overwritten(self) -> str | None:
+        """A hyperparameter that someone else has set since it was written."""
+        if self.values is None:
+            return None
+        for group, name, place in self.plan:
+            if group[name] != self.values[place]:
+                return name
+        return next((held.name for held in self.in_tensors if held.changed()), None)
 
     def write(self) -> None:
         """Bring the groups to the values of the clock, whatever they hold."""

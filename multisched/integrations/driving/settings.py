@@ -1,11 +1,10 @@
 """The arguments of `drive`, checked against the groups that there are."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from multisched.arrays import is_integer, is_real
+from multisched.arrays import is_finite, is_integer, is_real
 from multisched.averages.plateau import Plateau
 from multisched.errors import NotARule, OptimizerError, shown
 from multisched.schedules import Schedule
@@ -140,7 +139,7 @@ def _check_type(what: str, rule: Any) -> None:
     if isinstance(rule, tuple):
         if not all(_is_rule(part) or isinstance(part, Relative) or is_real(part) for part in rule):
             raise NotARule(f"{what} must be made of schedules and numbers, got {rule!r}.")
-        if any(is_real(part) and not math.isfinite(part) for part in rule):
+        if any(is_real(part) and not is_finite(part) for part in rule):
             raise NotARule(f"{what} must be made of schedules and finite numbers, got {rule!r}.")
     elif not _is_rule(rule) and not isinstance(rule, Relative):
         raise NotARule(f"{what} must be a schedule of numbers, such as ms.cosine(0.1, 1000), got {shown(rule)}.")
@@ -174,7 +173,7 @@ def number(value: Any, what: str) -> float:
     held = value
     if hasattr(value, "numel") and value.numel() == 1:
         held = value.item()
-    if not is_real(held) or not math.isfinite(held):
+    if not is_real(held) or not is_finite(held):
         raise OptimizerError(f"{what} must be a finite number, got {shown(value)}.")
     return float(held)
 

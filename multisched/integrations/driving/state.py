@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import is_integer, is_real
+from multisched.arrays import is_finite, is_integer, is_real
 from multisched.errors import OptimizerError, listed, shown
 from multisched.integrations.driving.meaning import Fed
 
 
 def checked_clock(at: Any) -> int | float:
-    if not is_real(at) or not math.isfinite(at) or at < 0:
+    if not is_real(at) or not is_finite(at) or at < 0:
         raise OptimizerError(f"The clock of a driver is a finite number from 0 on, got {shown(at)}.")
     return int(at) if is_integer(at) else float(at)
 
@@ -45,7 +45,7 @@ def checked_counts(driver: Any, state_dict: Any) -> list[Any]:
     if driver.manual:
         return [checked_clock(count)]
     for each in counts:
-        if not is_integer(each) or each < 0:
+        if not is_integer(each) or each < 0 or not is_finite(each):
             raise OptimizerError(f"The count of a driver is an integer from 0 on, got {shown(each)}.")
     return [int(each) for each in counts]
 
@@ -54,7 +54,7 @@ def metric_value(metric: Any) -> float:
     value = metric
     if hasattr(metric, "item") and math.prod(getattr(metric, "shape", ())) == 1:
         value = metric.item()
-    if not is_real(value):
+    if not is_real(value) or (isinstance(value, int) and not is_finite(value)):
         raise OptimizerError(f"A metric is a real number, or an array or tensor of one, got {shown(metric)}.")
     return float(value)
 
@@ -89,9 +89,17 @@ def _part(name: str, old: Any, saved: Any) -> Any:
     if isinstance(old, tuple):
         return old
     dtype = np.asarray(old).dtype
-    if dtype.kind == "f" and saved in ("inf", "-inf", "nan"):
+    if dtype.kind == "f" and isinstance(saved, str) and saved in ("inf", "-inf", "nan"):
         saved = float(saved)
-    fits = isinstance(saved, bool) if dtype.kind == "b" else is_integer(saved) if dtype.kind == "i" else is_real(saved)
-    if not fits:
+    if not _fits(saved, dtype):
         raise OptimizerError(f"{name!r} in the state of a plateau must be of dtype {dtype}, got {shown(saved)}.")
     return dtype.type(saved)
+
+
+def _fits(saved: Any, dtype: Any) -> bool:
+    """Whether this is a number of the dtype; those that count are at least 0."""
+    if dtype.kind == "b":
+        return isinstance(saved, bool)
+    if dtype.kind == "i":
+        return is_integer(saved) and 0 <= saved <= np.iinfo(dtype).max
+    return is_real(saved) and (isinstance(saved, float) or is_finite(saved))
