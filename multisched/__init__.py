@@ -126,8 +126,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'multisched' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
-    if name == "Average":
-        importlib.import_module("multisched.integrations.attach")  # for Average.attach
     return value
 
 

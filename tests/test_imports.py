@@ -35,3 +35,16 @@ def test_what_fits_it_into_others_imports_them_late(module):
     script = f"import multisched.{module}, sys\nprint(*[n for n in ('jax', 'torch', 'keras') if n in sys.modules])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("home", ["multisched", "multisched.trees", "multisched.trees.average"])
+def test_an_average_attaches_wherever_it_is_imported_from(home):
+    """Its method comes from a layer above, and does not depend on who has imported that."""
+    script = f"""
+from {home} import Average
+from multisched.averages import swa
+try: Average({{"w": __import__("numpy").zeros(2)}}, swa()).attach(None)
+except Exception as error: print(type(error).__name__)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["OptimizerError"]

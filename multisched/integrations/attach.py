@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from multisched.errors import OptimizerError, shown
-from multisched.trees.average import Average, methods
+from multisched.trees.average import Average
 
 NO_PARTS = (
     "AverageCallback does not serve a model that is divided among processes, since the trainer saves what one of them "
@@ -74,9 +74,6 @@ def attach(average: Average, optimizer: Any) -> Attachment:
 
     apart: Any = importlib.import_module("torch").compiler.disable
     return Attachment(inner.register_step_post_hook(apart(after_step)))
-
-
-methods["attach"] = attach
 
 
 def check_hooked(optimizer: Any, call: str) -> None:

@@ -1,5 +1,6 @@
 """Averages of whole models."""
 
+import importlib
 import os
 import threading
 import weakref
@@ -25,8 +26,8 @@ from multisched.trees.swap import Swap, overwritten, targets, unwritable
 from multisched.trees.told import Whose, checked_whose
 from multisched.trees.writes import Write, perform
 
-methods: dict[str, Callable[..., Any]] = {}
-"""What `integrations` give an average."""
+_ATTACH = "multisched.integrations.attach"
+"""Imported when it is used, since the imports of the library go the other way."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Average:
         A step that `GradScaler` skips does not count. The handle that is returned has `detach()`, and is a context
         manager. Raises `OptimizerError` for what is no torch optimizer.
         """
-        return methods["attach"](self, optimizer)
+        return importlib.import_module(_ATTACH).attach(self, optimizer)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise AverageError(
