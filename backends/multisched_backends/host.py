@@ -217,7 +217,8 @@ def _nap() -> Write:
 
 def memory(dtype: np.dtype[Any], size: int, use: str) -> np.ndarray:
     """Memory of this thread for a use, kept."""
-    return kept((dtype, use), size, partial(np.empty, dtype=dtype))
+    found: np.ndarray = kept((dtype, use), size, partial(np.empty, dtype=dtype))
+    return found
 
 
 def kept(key: Hashable, size: int, make: Callable[[int], Any]) -> Any:
