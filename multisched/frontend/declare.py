@@ -93,6 +93,9 @@ def declare(
     average before it. In a function that is not given the placeholders of `value`, `fixed` is NaN before the first
     update.
 
+    `dt` of `rule.step` has no counterpart here: for values at uneven times declare the decay,
+    `ms.ExponentialMovingAverage(value, 2 ** (-dt / halflife))` with a placeholder `dt`.
+
     Raises
     ------
     NotARule, ConcreteValueError, BackendMismatch, InitShapeError
@@ -246,7 +249,7 @@ def ExponentialMovingAverage(
     `ema` includes the latest value; `fixed_ema` is the average before it, and stays put in functions that are built
     without the updates. The arguments, and what they raise, are those of `ema`, `where` and `dtype` those of `declare`;
     besides numbers, arrays and schedules, `alpha` and `init` may be declared tensors. `value` must be symbolic, else
-    `ConcreteValueError`.
+    `ConcreteValueError`. For a half-life or a span, declare the rule: `ms.declare(ms.ema(halflife=100), value)`.
 
     Source: `symjax.nn.schedules.ExponentialMovingAverage`.
 

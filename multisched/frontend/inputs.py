@@ -77,8 +77,10 @@ class Inputs:
             missing = ", ".join(map(str, self.placeholders[given : given + 5]))
             more = f" and {expected - given - 5} more" if expected - given > 5 else ""
             raise MissingInput(f"{takes}: missing {missing}{more}.")
-        shapes = listed(getattr(a, "shape", type(a).__name__) for a in arrays[expected:])
-        raise ExtraInput(f"{takes}: there is no placeholder for the last, of shape {shapes}.")
+        extra = listed(
+            f"shape {tuple(a.shape)}" if hasattr(a, "shape") else type(a).__name__ for a in arrays[expected:]
+        )
+        raise ExtraInput(f"{takes}: the last ({extra}) has no placeholder. Name it in ms.function.")
 
 
 def checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:

@@ -26,7 +26,8 @@ def get_updates(
     An update is listed as long as somebody holds its variable, what was declared with it, or a tensor made of either.
     Functions that were built with it do not count: where the cell of a notebook is run again, its names are bound to
     new variables, and the updates of those from its last run are gone, though the function of the last run is there.
-    What a notebook keeps in its history (`Out`, `_`) is held; `ms.current_graph().reset()` forgets it, too.
+    What a notebook keeps in its history (`Out`, `_`) is held; `ms.current_graph().reset()` forgets it, too. The new
+    variables have new names, as `EMA` in `/ExponentialMovingAverage_1/`; after `reset()` they have the old ones.
 
     >>> import multisched as ms
     >>> ms.current_graph().reset()

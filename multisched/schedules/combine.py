@@ -116,7 +116,8 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     steps:
         The length of the warm-up, in updates; 0 for none.
     init:
-        Where it starts.
+        The value at step 0. By default 0, so that an optimizer takes its first step at a rate of 0; give
+        `init=peak / steps` for a first step that counts.
 
     Raises `ScheduleValueError` and `StepCountError`.
 

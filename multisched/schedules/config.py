@@ -113,7 +113,8 @@ def from_config(document: Any) -> Any:
         or of a rule of averages (`"ema"`, `"paced"`), and its arguments by name; those with defaults may be left out.
         Schedules within are such mappings, `{step: value}` is a list of pairs `[step, value]` or a mapping, whose keys
         may be strings as JSON has them (`{"4": 0.5}`), arrays are nested sequences. Any mappings and sequences are
-        taken, such as those of OmegaConf. A number stands for `constant` of it.
+        taken, such as those of OmegaConf. A number stands for `constant` of it. A number is a number, not a text: YAML
+        reads `1e-3` as text, and `1.0e-3` as a number. An expression such as "cosine(0.1, 1000)" is for `ms.parse`.
 
         Mappings may be nested 100 deep; what is deeper is a list of nodes, as `to_config` writes it.
 
@@ -232,10 +233,23 @@ def _constructor(name: Any, path: str) -> Constructor:
         raise ConfigError(f"{path}: no schedule or rule is called {shown(name)}.{similar(name)}") from None
 
 
+def _number_in_text(value: Any) -> str:
+    """What to write instead of 1e-3, which YAML 1.1 reads as text: it wants a point, and a sign in the exponent."""
+    try:
+        number = float(value) if isinstance(value, str) and len(value) < 40 and "e" in value.lower() else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        return ""
+    digits, _, exponent = value.strip().lower().partition("e")
+    written = f"{digits if '.' in digits else digits + '.0'}e{exponent if exponent[:1] in '+-' else '+' + exponent}"
+    return f" YAML reads {value.strip()} as text: write {written} there."
+
+
 def _number(value: Any, path: str) -> Any:
     number = as_real(value)
     if number is None:
-        raise ConfigError(f"{path}: expected a number, got {shown(value)}.")
+        raise ConfigError(f"{path}: expected a number, got {shown(value)}.{_number_in_text(value)}")
     try:
         finite = math.isfinite(number)
     except OverflowError:

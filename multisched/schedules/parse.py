@@ -37,7 +37,7 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
     names:
         More constructors, by names such as `double` or, with the prefix of a library, `torch:OneCycleLR`.
 
-    Returns a `Schedule`, or a rule such as `ema` makes it.
+    Returns a `Schedule`, or a rule such as `ema` makes it: `isinstance(rule, ms.Schedule)` tells which.
 
     Raises `ParseError` for any other text, and for arguments that define no rule: `column`, counted from 1, says
     where, and the message points at it. Raises `TypeError` for what is no text.

@@ -132,6 +132,7 @@ class Average:
         self._hold(self._seen.checked(leaves), rounding_of(self._backend, rounding, dtype), dtype, offload)
         self._clock = Clock()
         self._followed: list[Callable[[], Any]] = []
+        self._first = references(leaves) if getattr(self._backend, "immutable", False) else []
         self._bound: Any = tree
         self._swapped = False
         self._guard = threading.RLock()
@@ -191,9 +192,10 @@ class Average:
     def update(self, tree: Any = None, where: Any = None) -> None:
         """Let the average follow the model, in place.
 
-        `tree` is the model as it is now; without it the one that the average was made of, if that can change: a module,
-        or containers whose arrays are written or exchanged. If all arrays are immutable, as those of JAX, and the same
-        as at the last update, a call without `tree` is an `AverageError`.
+        `tree` is the model as it is now. Default: the one that the average was made of, if that can change: a module,
+        or containers whose arrays are written or exchanged. The first update copies the model; what the average was
+        made of does not count. A call without `tree` is an `AverageError` if all arrays are immutable, as those of JAX,
+        and an update has read them before, or has been given another tree.
 
         `where`, a boolean scalar: where false, average and count stay as they are. It may be on the device; the update
         does not synchronise with the host.
@@ -217,7 +219,9 @@ class Average:
             if where is None:
                 notes.append(partial(setattr, self, "_objects", {i: duplicate(leaves[i]) for i in self._kept}))
             if getattr(self._backend, "immutable", False):
-                notes.append(partial(setattr, self, "_followed", references(leaves) if bound else []))
+                notes.append(
+                    partial(setattr, self, "_followed", references(leaves) if bound else self._followed or self._first)
+                )
             if not bound and not self._is_module():  # a functional model: what it was at first is not kept alive
                 notes.append(partial(setattr, self, "_bound", None))
             if self._stage is None:
@@ -227,11 +231,15 @@ class Average:
             self._perform([*writes, *notes], leaves)
 
     def _refuse_nothing(self, leaves: list[Any]) -> None:
-        """Refuse an update by the very arrays of the one before, which nothing can have changed."""
+        """Refuse an update by arrays that the model had when it was last read, which nothing can have changed.
+
+        A module stays bound while `update` is given other trees, so it may still hold the arrays of the beginning.
+        """
         if self._followed and all(leaves[i] is self._followed[i]() for i in (*self._averaged, *self._copied)):
             raise AverageError(
-                f"The arrays of this tree are those of the last update, and arrays of {self._backend.name} never "
-                "change, so there is nothing to follow. Give the new tree: avg.update(params)."
+                f"The model still holds the arrays that the average has read before, and arrays of "
+                f"{self._backend.name} never change, so there is nothing to follow. Give the new tree: "
+                "avg.update(params)."
             )
 
     def _blending(self, leaves: list[Any], share: Any, where: Any, key: Any, memos: Memos) -> list[Write]:

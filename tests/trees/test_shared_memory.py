@@ -159,3 +159,21 @@ def test_an_update_that_cannot_follow(jax):
     params["w"] = params["w"] + 1
     avg.update()
     assert avg.value["w"].tolist() == [3.125] * 2
+
+
+def test_a_module_of_the_beginning_is_not_averaged_again(jax):
+    """A module stays bound while others are given; its arrays never change, so an update without a tree is an error."""
+    eqx = pytest.importorskip("equinox", reason="the test is about Equinox, which is not installed")
+    model = eqx.nn.Linear(2, 1, key=jax.random.PRNGKey(0))
+    later = eqx.tree_at(lambda m: (m.weight, m.bias), model, (model.weight + 8, model.bias + 8))
+    for before in (0, 1):
+        avg = ms.Average(model, ms.swa())
+        for _ in range(before):
+            avg.update()  # the first one may say what the model is
+        avg.update(later)
+        for _ in range(2):
+            with pytest.raises(errors.AverageError, match=r"avg\.update\(params\)"):
+                avg.update()
+        assert avg.count == before + 1
+        avg.update(later)
+        assert avg.count == before + 2
