@@ -1,6 +1,8 @@
 """Bad input to averages of whole models, on arrays of NumPy, whichever backend is in use; see `helpers_bad_input`."""
 
 import copy
+from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 from helpers_bad_input import Row
@@ -25,6 +27,41 @@ def updated_while_swapped(_):
         avg.update()
 
 
+class Reading(Mapping):
+    """The state of an average, which reads it while it is loaded, as a handler of signals might."""
+
+    def __init__(self, avg):
+        self.avg, self.state = avg, avg.state_dict()
+
+    def __getitem__(self, key):
+        return self.avg.value if key == "average" else self.state[key]
+
+    def __iter__(self):
+        return iter(self.state)
+
+    def __len__(self):
+        return len(self.state)
+
+
+def read_while_loaded(_):
+    avg = average()
+    avg.load_state_dict(Reading(avg))
+
+
+class Failing(type(ms.get_backend("numpy"))):
+    """NumPy, whose memory ends in the middle of an update."""
+
+    def blend(self, *args):
+        raise MemoryError
+
+
+def updated_when_torn(_):
+    avg = average(backend=Failing())
+    with suppress(MemoryError):
+        avg.update()
+    avg.update()
+
+
 AVERAGES = {
     "an average by a schedule": Row(
         lambda _: ms.Average({}, ms.constant(0.5)), errors.NotARule, TypeError, ("ms.ema(0.999)", "constant(0.5)")
@@ -39,7 +76,7 @@ AVERAGES = {
         lambda _: ms.Average({"day": np.zeros(2, "datetime64[D]")}, ms.ema(0.9)),
         errors.LeafError,
         ValueError,
-        ("'day'", "datetime64", "skip"),
+        ("nothing to average", "'day'", "datetime64", "numbers"),
     ),
     "an average of Python numbers": Row(
         lambda _: ms.Average({"a": 1.0, "b": 2}, ms.swa()),
@@ -119,5 +156,9 @@ AVERAGES = {
     "a variable saved as an average": Row(
         lambda t: ms.save(t.path, t.w), errors.NotAVariable, TypeError, ("ms.Average", "save_variables")
     ),
+    "an average that is read while it is loaded": Row(
+        read_while_loaded, errors.ReentrantError, RuntimeError, ("in the middle of another call", "signal", "flag")
+    ),
+    "an update of a torn average": Row(updated_when_torn, errors.TornError, RuntimeError, ("torn", "ms.load")),
     "a mask of no bool": Row(lambda _: average().update(where=1), errors.MaskError, TypeError, ("where", "int")),
 }

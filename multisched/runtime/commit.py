@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from operator import call
+from typing import Any
 
 from multisched.arrays import Array
 from multisched.runtime.protocol import Backend, Cell
@@ -45,14 +46,23 @@ def writes_to(backend: Backend, cells: Sequence[Cell], new: Sequence[Array]) -> 
 
 
 def overwriting_of(backend: Backend) -> Callable[[Sequence[Array], Sequence[Array]], Writes] | None:
-    """The method `overwriting` of an adapter, unless it is overruled by an `overwrite` of a class derived from that.
+    """The method `overwriting` of an adapter, if it says what its `overwrite` does.
 
     Without one, arrays are overwritten by `overwrite`, and an interrupt may come between two of them.
     """
+    return prepared_by(backend, "overwriting", "overwrite")
+
+
+def prepared_by(backend: Backend, prepares: str, plain: str) -> Any:
+    """The method of an adapter that prepares what its method `plain` does; None if it has none.
+
+    One that is inherited does not count where `plain` is overruled by a class derived from that which defines it: it
+    would do what the adapter's base does, and not what the adapter does.
+    """
     for base in type(backend).__mro__:
-        if "overwriting" in vars(base):
-            return backend.overwriting  # type: ignore[attr-defined,no-any-return]
-        if "overwrite" in vars(base):
+        if prepares in vars(base):
+            return getattr(backend, prepares)
+        if plain in vars(base):
             break
     return None
 

@@ -10,6 +10,7 @@ from functools import partial
 from operator import is_
 from typing import Any
 
+from multisched.arrays import dtype_name
 from multisched.averages.mean import Mean
 from multisched.errors import AverageError, LeafError, ReentrantError, SwapError, TornError, TreeMismatch, listed
 from multisched.runtime.registry import get_backend
@@ -125,7 +126,8 @@ class Average:
         self._kept = [i for i in self._where(COPY) if self._leaves[i].shape is None]
         if self._kept and len(self._kept) == len(self._leaves):
             raise LeafError(
-                f"There is nothing to average: none of {listed(leaf.name for leaf in self._leaves)} is an array."
+                f"There is nothing to average: none of {listed(leaf.name for leaf in self._leaves)} is a dense array of "
+                f"numbers{_dtypes_of(leaves)}."
             )
         self._seed = checked_seed(seed)
         self._unfinished: list[Any] | None = None
@@ -430,6 +432,12 @@ class Average:
     def _refuse_swapped(self, what: str) -> None:
         if self._swapped:
             raise SwapError(f"The model holds the average now; leave the block of avg.swapped() to {what}.")
+
+
+def _dtypes_of(leaves: list[Any]) -> str:
+    """The dtypes of what are arrays, in the words of a message."""
+    found = sorted({dtype_name(leaf.dtype) for leaf in leaves if hasattr(leaf, "dtype")})
+    return f", but of {listed(found)}" if found else ""
 
 
 def _is_zero(share: Any) -> bool:

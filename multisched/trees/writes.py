@@ -10,7 +10,7 @@ from functools import partial
 from operator import setitem
 from typing import Any
 
-from multisched.runtime.commit import commit
+from multisched.runtime.commit import commit, prepared_by
 from multisched.runtime.protocol import Backend
 
 Write = Callable[[], object]
@@ -27,7 +27,7 @@ def blending_by(backend: Backend, step: Any, old: list[Any], new: Any, *scalars:
 
 
 def _prepared(backend: Backend, method: str, old: list[Any], arguments: Sequence[Any]) -> list[Write]:
-    prepare = getattr(backend, f"{method}_writes", None)
+    prepare = prepared_by(backend, f"{method}_writes", method)
     if prepare is not None:
         writes: list[Write] = prepare(*arguments)
         return writes
@@ -39,7 +39,7 @@ def _prepared(backend: Backend, method: str, old: list[Any], arguments: Sequence
 
 def overwriting(backend: Backend, target: Any, value: Any) -> Write:
     """What does `Backend.write`; a `TypeError` or a `ValueError` if it is known already that it cannot."""
-    prepare = getattr(backend, "writer", None)
+    prepare = prepared_by(backend, "writer", "write")
     if prepare is None:
         return partial(backend.write, target, value)
     write: Write = prepare(target, value)
