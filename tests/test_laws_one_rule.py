@@ -102,6 +102,37 @@ def test_one_rule_has_one_result(backend, rule, values):
         compare(f"{rule!r}, {how}", outputs, values, wanted)
 
 
+def kept_by_optax(rule, values, jit):
+    """The averages in the state of an optimizer, of parameters that are -0 before each update: x + -0 is x, for all."""
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax", reason="optax is not installed")
+    optimizer = optax.chain(optax.identity(), ms.as_optax(rule))
+    before = {"w": jax.numpy.full(values[0].shape, -0.0), "n": jax.numpy.asarray(0)}
+
+    def step(state, value):
+        updates = {"w": value, "n": jax.numpy.asarray(1)}
+        updates, state = optimizer.update(updates, state, before)
+        return state, ms.average_of(rule, state, optax.apply_updates(before, updates))
+
+    step, state = jax.jit(step) if jit else step, optimizer.init(before)
+    for value in values:
+        state, average = step(state, jax.numpy.asarray(value, "float32"))
+        yield np.asarray(average["w"])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # the difference of infinite values
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+@settings(law, max_examples=6)
+@given(rule=st.sampled_from([*RULES, ms.sma(2)]), values=streams)
+def test_optimizers_of_optax_keep_the_same_result(jax, jit, rule, values):
+    """`average_of` finds in the state of `as_optax` what `rule.step` gives, at shares of 0 and 1, and infinities."""
+    values = [np.asarray(value) for value in values]
+    if isinstance(rule, Mean):
+        wanted = expected(rule, values, "float32")
+    else:
+        wanted = [np.asarray(output, np.float64) for output in stepped(rule, values, "jax")]
+    compare(f"{rule!r} in optax", kept_by_optax(rule, values, jit), values, wanted)
+
+
 @pytest.mark.parametrize("share", [0.0, 1e-40, 0.1, 0.5, 0.75, 1 - 2.0**-26, 1.0])
 @pytest.mark.parametrize("held", ["float32", "float64", "float16", "bfloat16", "complex64"])
 def test_blending_is_the_one_operation(backend, held, share):

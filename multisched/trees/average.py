@@ -23,7 +23,7 @@ from multisched.trees.pool import Pool
 from multisched.trees.rounding import Rounding, update_key
 from multisched.trees.state import load_state, state_of
 from multisched.trees.structure import Structure
-from multisched.trees.swap import Swap, overwritten, targets, unwritable
+from multisched.trees.swap import Swap, overwritten, refuse_holding, targets, unwritable
 from multisched.trees.told import Whose, checked_whose
 from multisched.trees.writes import Write, perform
 
@@ -125,9 +125,9 @@ class Average:
         self._copied = [i for i in self._where(COPY) if self._leaves[i].shape is not None]
         self._kept = [i for i in self._where(COPY) if self._leaves[i].shape is None]
         if self._kept and len(self._kept) == len(self._leaves):
+            names = listed(leaf.name for leaf in self._leaves)
             raise LeafError(
-                f"There is nothing to average: none of {listed(leaf.name for leaf in self._leaves)} is a dense array of "
-                f"numbers{_dtypes_of(leaves)}."
+                f"There is nothing to average: none of {names} is a dense array of numbers{_dtypes_of(leaves)}."
             )
         self._seed = checked_seed(seed)
         self._unfinished: list[Any] | None = None
@@ -153,6 +153,7 @@ class Average:
         wide = not {"float64", "complex128"}.isdisjoint(self._mean.dtypes)
         self._precision = "float64" if wide else "float32"
         self._objects = {i: duplicate(leaves[i]) for i in self._kept}
+        self._later: tuple[Any, dict[int, Any]] | None = None
         self._pending: tuple[Any, ...] | None = None
         arrays = self._averaged + self._copied
         self._part = first_part(self._backend, ((self._leaves[i].name, leaves[i]) for i in arrays))
@@ -203,13 +204,14 @@ class Average:
         does not synchronise with the host.
 
         If a leaf is missing or extra, or has another shape, kind of dtype or device, raises `TreeMismatch`, which names
-        it; `SwapError` while swapped; `MaskError`. Then nothing was updated.
+        it; `SwapError` while the model holds this average or another; `MaskError`. Then nothing was updated.
         """
         where = None if where is None else mask_of(self._backend, where)
         with self._lock:
             self._refuse_swapped("update it")
             self._refuse_torn()
             leaves, bound = self._read(tree)
+            refuse_holding(self._of(self._averaged + self._copied, leaves), "update")
             if where is False:
                 return
             if tree is None:
@@ -218,8 +220,8 @@ class Average:
             share, clock = self._clock.next(self.rule, self._backend, where, self._precision)
             key = update_key(self._seed, self._clock.count)
             notes: list[Write] = [partial(setattr, self, "_clock", clock)]
-            if where is None:
-                notes.append(partial(setattr, self, "_objects", {i: duplicate(leaves[i]) for i in self._kept}))
+            if self._kept:
+                notes.append(self._following(leaves, where))
             if getattr(self._backend, "immutable", False):
                 notes.append(
                     partial(setattr, self, "_followed", references(leaves) if bound else self._followed or self._first)
@@ -252,6 +254,26 @@ class Average:
         )
         return writes + self._latest.blending(self._of(self._copied, leaves), None, where, memo=latest)
 
+    def _following(self, leaves: list[Any], where: Any) -> Write:
+        """What takes in the leaves without a mean, which no kernel can mask.
+
+        Under a mask that the device alone knows, those that have changed are put aside until they are needed, with a
+        copy of the mask: by then the host can know it without waiting.
+        """
+        if where is None:
+            taken = self._objects | {i: duplicate(leaves[i]) for i in self._kept}
+            return partial(self.__dict__.update, {"_objects": taken, "_later": None})
+        self._settle_objects()
+        changed = {i: duplicate(leaves[i]) for i in self._kept if not _is_same(leaves[i], self._objects[i])}
+        return partial(setattr, self, "_later", (self._backend.copy(where), changed) if changed else None)
+
+    def _settle_objects(self) -> None:
+        """Take in what was put aside, if its mask was true."""
+        if self._later is not None:
+            where, changed = self._later
+            taken = self._objects | (changed if self._backend.to_numpy(where).item() else {})
+            self.__dict__.update({"_objects": taken, "_later": None})
+
     def _sending(self, leaves: list[Any], share: Any, where: Any, key: Any) -> list[Write]:
         """Bring to the host what an update needs, and note it there."""
         if _is_zero(share) and not self._copied:
@@ -263,7 +285,8 @@ class Average:
         return [partial(setattr, self, "_pending", (share, where, key))]
 
     def _settle(self) -> None:
-        """Blend in what is on its way to the host."""
+        """Blend in what is on its way to the host, and take in what was put aside."""
+        self._settle_objects()
         if self._pending is not None and self._stage is not None and self._stage_of_copied is not None:
             share, where, key = map(self._stage.moved, self._pending)
             arrived: dict[int, Any] = dict(zip(self._copied, self._stage_of_copied.take(), strict=True))
@@ -432,6 +455,13 @@ class Average:
     def _refuse_swapped(self, what: str) -> None:
         if self._swapped:
             raise SwapError(f"The model holds the average now; leave the block of avg.swapped() to {what}.")
+
+
+def _is_same(leaf: Any, held: Any) -> bool:
+    """Whether a leaf without a mean is known to be what is held: no array, whose elements may have changed."""
+    if hasattr(leaf, "dtype"):
+        return False
+    return leaf is held or (type(leaf) is type(held) and type(leaf) in (bool, int, float, str) and leaf == held)
 
 
 def _dtypes_of(leaves: list[Any]) -> str:

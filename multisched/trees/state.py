@@ -110,7 +110,7 @@ def load_state(average: "Average", state: Mapping[str, Any], where: str, whose: 
             ]
         )
     copies = {i: _object(average, f"{where}copied/{name}", state["copied"][name], i) for name, i in odd.items()}
-    after = {"_clock": clock, "_pending": None, "_objects": average._objects | copies, "rule": rule}
+    after = {"_clock": clock, "_pending": None, "_later": None, "_objects": average._objects | copies, "rule": rule}
     writes = [*average._mean.loading(found[:-1]), *average._latest.loading(found[-1:])]
     average._perform([*writes, *(partial(setattr, average, name, value) for name, value in after.items())])
 

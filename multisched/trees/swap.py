@@ -68,9 +68,9 @@ class Swap(ContextDecorator):
                 raise SwapError("This block of avg.swapped() is in use; call avg.swapped() again for another.")
             average._ready("swap it again")
             leaves = average._seen.checked(average._structure.leaves(tree))
-            those = {id(leaves[i]) for i in average._averaged + average._copied + odd_leaves(average, leaves)}
-            if not _holding.isdisjoint(those):
-                raise SwapError("The model holds another average now; leave the block of its swapped() before.")
+            held = [leaves[i] for i in average._averaged + average._copied + odd_leaves(average, leaves)]
+            refuse_holding(held, "swap")
+            those = set(map(id, held))
             pairs = targets(average, leaves)
             debt = _Debt(average, tree, leaves, [target for target, _ in pairs], those)
             notes = [
@@ -197,6 +197,12 @@ def _refuse_shared(average: "Average", targets: list[Any]) -> None:
                 "`select` give both the same policy, or use avg.value."
             )
         last[averaged] = max(last.get(averaged, (0, 0)), (end, n))
+
+
+def refuse_holding(leaves: list[Any], what: str) -> None:
+    """Refuse what needs a model itself, while its arrays hold the average of another `Average`."""
+    if _holding and not _holding.isdisjoint(map(id, leaves)):
+        raise SwapError(f"The model holds another average now; leave the block of its swapped() before you {what}.")
 
 
 def unwritable(cause: Exception) -> SwapError:

@@ -231,11 +231,51 @@ def test_another_rule_is_an_error(tmp_path):
     assert "swa()" in str(raised.value)
 
 
+def gone_on(mean, weights, share, first):
+    """The average after more weights, the first of them that of update `first`, in double precision."""
+    for n, weight in enumerate(weights, first):
+        mean += share(n) * (weight - mean)
+    return mean
+
+
+RESUMED = {  # the rule that goes on with an average of ema(DECAY): (resume_rule, rule given, rule then, its share)
+    "mine": ("mine", ms.swa(), ms.swa(), lambda n: 1 / (n + 1)),
+    "mine, debiased": (
+        "mine",
+        ms.ema(0.9, debias=True),
+        ms.ema(0.9, debias=True),
+        lambda n: 0.1 / (1 - 0.9 ** (n + 1)),
+    ),
+    "theirs": ("theirs", ms.swa(), ms.ema(DECAY), lambda n: 1 - DECAY),
+}
+
+
+@pytest.mark.parametrize(("whose", "given", "then", "share"), RESUMED.values(), ids=RESUMED)
+def test_resuming_by_a_rule(tmp_path, whose, given, then, share):
+    """`resume_rule` says by which rule the average of a checkpoint goes on; it is `callback.rule` then, and saved."""
+    first, second = integration.AverageCallback(ms.ema(DECAY)), integration.AverageCallback(given, resume_rule=whose)
+    options = {"limit_val_batches": 0, "ckpt_path": tmp_path / "run.ckpt"}
+    _, made = fit(tmp_path, first, limit_val_batches=0, max_epochs=1)
+    quietly(made.save_checkpoint, tmp_path / "run.ckpt")
+    with pytest.raises(errors.CheckpointMismatch, match=r"AverageCallback\(\.\.\., resume_rule="):
+        fit(tmp_path, integration.AverageCallback(given), **options)
+    module, made = fit(tmp_path, second, **options)
+    assert second.rule == second.average.rule == then
+    assert second.average.count == 2 * BATCHES
+    assert value(second) == pytest.approx(gone_on(value(first), weights_of(module), share, BATCHES), rel=1e-6)
+    quietly(made.save_checkpoint, tmp_path / "run.ckpt")
+    third = integration.AverageCallback(then)
+    fit(tmp_path, third, max_epochs=3, **options)
+    assert third.average.count == 3 * BATCHES
+
+
 def test_bad_rules():
     """What is no rule for whole models is refused at once."""
     for given in (0.9, ms.cosine(0.1, 10), ms.sma(3), None):
         with pytest.raises(errors.NotARule, match="AverageCallback takes a rule"):
             integration.AverageCallback(given)
+    with pytest.raises(errors.AverageError, match='"mine" or "theirs", got \'ours\''):
+        integration.AverageCallback(ms.swa(), resume_rule="ours")
 
 
 def test_it_pickles():

@@ -192,6 +192,43 @@ def test_another_rule_is_an_error(tmp_path):
     assert "swa()" in str(raised.value)
 
 
+def gone_on(mean, weights, share, first):
+    """The average after more weights, the first of them that of update `first`, in double precision."""
+    for n, weight in enumerate(weights, first):
+        mean += share(n) * (weight - mean)
+    return mean
+
+
+RESUMED = {  # the rule that goes on with an average of ema(DECAY): (resume_rule, rule given, rule then, its share)
+    "mine": ("mine", ms.swa(), ms.swa(), lambda n: 1 / (n + 1)),
+    "mine, debiased": (
+        "mine",
+        ms.ema(0.9, debias=True),
+        ms.ema(0.9, debias=True),
+        lambda n: 0.1 / (1 - 0.9 ** (n + 1)),
+    ),
+    "theirs": ("theirs", ms.swa(), ms.ema(DECAY), lambda n: 1 - DECAY),
+}
+
+
+@pytest.mark.parametrize(("whose", "given", "then", "share"), RESUMED.values(), ids=RESUMED)
+def test_resuming_by_a_rule(tmp_path, whose, given, then, share):
+    """`resume_rule` says by which rule the average of a checkpoint goes on; it is `callback.rule` then, and saved."""
+    first, second = integration.AverageCallback(ms.ema(DECAY)), integration.AverageCallback(given, resume_rule=whose)
+    options = {"save_strategy": "steps", "save_steps": BATCHES}
+    train(tmp_path, first, num_train_epochs=1, **options)
+    begin = str(tmp_path / f"checkpoint-{BATCHES}")
+    with pytest.raises(errors.CheckpointMismatch, match=r"AverageCallback\(\.\.\., resume_rule="):
+        train(tmp_path, integration.AverageCallback(given), resume=begin, **options)
+    _, weights = train(tmp_path, second, resume=begin, **options)
+    assert second.rule == second.average.rule == then
+    assert second.average.count == 2 * BATCHES
+    assert value(second) == pytest.approx(gone_on(value(first), weights, share, BATCHES), rel=1e-6)
+    third = integration.AverageCallback(then)
+    train(tmp_path, third, resume=str(tmp_path / f"checkpoint-{2 * BATCHES}"), num_train_epochs=3, **options)
+    assert third.average.count == 3 * BATCHES
+
+
 def test_the_best_model_comes_with_its_average(tmp_path):
     """With `load_best_model_at_end` the average is that of the best checkpoint, chosen by the average's own metric."""
     callback = integration.AverageCallback(ms.ema(DECAY))
@@ -261,6 +298,8 @@ def test_bad_rules():
     for given in (0.9, ms.cosine(0.1, 10), ms.sma(3), None):
         with pytest.raises(errors.NotARule, match="AverageCallback takes a rule"):
             integration.AverageCallback(given)
+    with pytest.raises(errors.AverageError, match='"mine" or "theirs", got \'ours\''):
+        integration.AverageCallback(ms.swa(), resume_rule="ours")
 
 
 # --- saving in the middle of an evaluation ---------------------------------------------------------------------------

@@ -68,6 +68,39 @@ def test_a_copy_is_the_value_of_the_last_update(torch, tmp_path):
     ms.save(tmp_path / "average.safetensors", avg)
 
 
+def test_a_copy_follows_masks_that_the_device_knows(torch):
+    """Each kind is that of the last update that counted, though the host did not know which: it is looked up later."""
+    module = torch.nn.Linear(2, 1)
+    module.register_buffer("scale", torch.zeros(2).to(torch.float8_e4m3fn))
+    avg, ok, counted = ms.Average(module, ms.ema(0.5)), torch.tensor(True), 0.0
+    for k, good in enumerate((True, False, True, True, False, False), 1):
+        module.scale.copy_(torch.full((2,), float(k)))
+        avg.update(where=ok.fill_(good))
+        counted = float(k) if good else counted
+        ok.fill_(not good)  # the mask is the caller's, who may use its memory again
+        if k != 3:
+            assert avg.value["scale"].float().tolist() == [counted] * 2
+    with avg.swapped():
+        assert module.scale.float().tolist() == [4.0, 4.0]
+    assert module.scale.float().tolist() == [6.0, 6.0]
+    other = ms.Average(module, ms.ema(0.5))
+    other.load_state_dict(avg.state_dict())
+    assert other.value["scale"].float().tolist() == [4.0, 4.0]
+
+
+def test_keys_and_numbers_follow_masks_that_the_device_knows(jax):
+    """As tensors of odd kinds do: random keys, and leaves that are no arrays."""
+    tree = {"w": jax.numpy.zeros(2), "key": jax.random.key(0), "rate": 0.0, "name": "first"}
+    avg, counted = ms.Average(tree, ms.ema(0.5)), 0
+    for k, good in enumerate((True, False, True, False), 1):
+        tree = {"w": tree["w"] + 1, "key": jax.random.key(k), "rate": float(k), "name": "first"}
+        avg.update(tree, where=jax.numpy.asarray(good))
+        counted = k if good else counted
+    value = avg.value
+    assert (value["rate"], value["name"], counted) == (3.0, "first", 3)
+    np.testing.assert_array_equal(jax.random.key_data(value["key"]), jax.random.key_data(jax.random.key(3)))
+
+
 def test_tensors_without_values(torch):
     """On the meta device and lazy ones can be skipped and copied; only a mean of them is an error, which says how."""
     meta = {"w": torch.zeros(2), "later": torch.zeros(2, device="meta")}

@@ -132,6 +132,28 @@ def test_two_averages_take_turns(kind):
 
 
 @WRITABLE
+def test_an_average_does_not_follow_another_average(kind):
+    """While the model holds one, an update of a second is an error that changes nothing, and one of a copy is none."""
+    model = model_of(kind)
+    first, second = ms.Average(model, ms.ema(0.5)), ms.Average(model, ms.ema(0.5))
+    first.update()
+    second.update()
+    for array in model["first"].values():
+        array += 1
+    with first.swapped():
+        for arguments in ((), (model,), (model, False), ([*arrays_of(model)],)):
+            with pytest.raises((SwapError, TreeMismatch)):
+                second.update(*arguments)
+        with pytest.raises(SwapError, match="another average now"):
+            second.update()
+        second.update(model_of(kind, 3.0))
+    assert second.count == 2
+    assert is_filled(second.value, kind, 1.5)
+    second.update(model)
+    assert is_filled(second.value, kind, 1.25)
+
+
+@WRITABLE
 def test_before_the_first_update_the_average_is_the_model(kind):
     """Swapping an average that was never updated shows what it was made of."""
     model = model_of(kind, 3.0)
