@@ -75,10 +75,12 @@ def _spans_processes(average: "Average") -> bool:
 
 
 def numbers(average: "Average") -> tuple[int, np.ndarray]:
-    """The count, and the weight in the precision in which it accumulates: double on the host, single on a device."""
+    """The count, and the weight in the precision in which it accumulates: double on the host, that of a device else."""
     at = average._clock
     known = at.known(average._backend)
-    return known.count, np.asarray(known.weight, "float64" if isinstance(at.count, int) else "float32")
+    return known.count, np.asarray(
+        known.weight, "float64" if isinstance(at.count, int) else dtype_name(at.weight.dtype)
+    )
 
 
 def load_state(average: "Average", state: Mapping[str, Any], where: str, whose: Whose = "same") -> None:

@@ -164,6 +164,7 @@ def test_a_model_that_the_average_is_copied_to_has_all_of_it(kind, interrupt):
     interrupt(lambda: Scenario(kind), lambda s: s.avg.copy_to(s.model), check, **few(interrupt, kind))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of one in `__del__`, when all is paid
 @pytest.mark.parametrize("kind", WRITABLE)
 @pytest.mark.parametrize("interrupt", [injected, signals])
 def test_after_a_swap_the_model_has_its_own_weights(kind, interrupt):

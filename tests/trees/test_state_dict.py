@@ -429,3 +429,21 @@ def test_not_while_the_model_is_the_average(torch):
         with pytest.raises(SwapError, match="load it"):
             average.load_state_dict(state)
     average.load_state_dict(state)
+
+
+def test_a_weight_of_a_device_is_saved_in_its_precision(torch, tmp_path):
+    """An average in double precision, of which a device counts the updates, goes on to the bit from dict and file."""
+    draw, ok = torch.Generator().manual_seed(0), torch.tensor(True)
+    values = [torch.randn(3, dtype=torch.float64, generator=draw) for _ in range(12)]
+    rule = ms.ema(0.999, debias=True)
+    whole, by_dict, by_file = (ms.Average([values[0]], rule) for _ in range(3))
+    for n, value in enumerate(values):
+        if n == 5:
+            by_dict.load_state_dict(whole.state_dict())
+            ms.save(tmp_path / "average.safetensors", whole)
+            ms.load(tmp_path / "average.safetensors", by_file)
+        for avg in (whole, by_dict, by_file) if n >= 5 else (whole,):
+            avg.update([value], where=ok)
+    for avg in (by_dict, by_file):
+        assert avg.count == whole.count == 12
+        assert torch.equal(avg.value[0], whole.value[0])
