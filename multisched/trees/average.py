@@ -201,7 +201,7 @@ class Average:
         and an update has read them before, or has been given another tree.
 
         `where`, a boolean scalar: where false, average and count stay as they are. It may be on the device; the update
-        does not synchronise with the host.
+        does not synchronise with the host, unless leaves without a mean change: then it reads the mask before.
 
         If a leaf is missing or extra, or has another shape, kind of dtype or device, raises `TreeMismatch`, which names
         it; `SwapError` while the model holds this average or another; `MaskError`. Then nothing was updated.
