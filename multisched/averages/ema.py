@@ -117,8 +117,10 @@ class Ema(Mean):
         `TimeStepError` for a number that is negative or NaN, and for no scalar.
 
         Of a state made by `init(value, times=True)`, the time that passes under a mask is not lost: the next value is
-        given the sum, as `pandas` has it with `ignore_na=False`. Such a state takes a step without `dt` as one of time
-        1 if it counts, and of time 0 if it is masked. Of other states, `dt` and a mask together are a `MaskError`.
+        given the sum, as `pandas` has it with `ignore_na=False` where it is given `times`, or `adjust=True`, which is
+        `debias`. (With `adjust=False` and no `times`, pandas weighs the value after a gap by `1 - alpha` all the same,
+        and, unless alpha is 0.5, divides by the sum of both weights.) Such a state takes a step without `dt` as one of
+        time 1 if it counts, and of time 0 if it is masked. Of other states, `dt` and a mask together are a `MaskError`.
         """
         dt = None if dt is None else _checked_time(dt)
         if isinstance(state, EmaState):

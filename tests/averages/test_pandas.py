@@ -68,21 +68,23 @@ def unadjusted(alpha, gap):
     return gap - math.log(alpha**gap + 1 - alpha) / math.log(alpha) if gap else 0.0
 
 
+@pytest.mark.parametrize("adjust", [True, False])
 @pytest.mark.parametrize("ignore_na", [True, False])
 @law
 @given(values=series, halflife=st.integers(1, 50), data=st.data())
-def test_times_as_pandas_has_them(backend, ignore_na, values, halflife, data):
+def test_times_as_pandas_has_them(backend, adjust, ignore_na, values, halflife, data):
     """With a half-life in units of time, `dt=` is the time since the value before, as pandas takes it from `times=`."""
     waits = data.draw(st.lists(st.integers(0, 40), min_size=len(values), max_size=len(values)))
     times = np.cumsum(waits)
     ewm = pandas.Series(values).ewm(
         halflife=pandas.Timedelta(hours=halflife),
         times=pandas.Timestamp("2020-01-01") + pandas.to_timedelta(times, unit="h"),
+        adjust=adjust,
         ignore_na=ignore_na,
     )
     dt = np.diff(times, prepend=times[0]).tolist()
     where = [not math.isnan(value) for value in values]
-    rule = ms.ema(halflife=halflife, debias=True)
+    rule = ms.ema(halflife=halflife, debias=adjust)
     if ignore_na:  # the time that passes under a mask is lost
         dt = [wait if known else 0.0 for wait, known in zip(dt, where, strict=True)]
     outputs = stream(rule, values, backend, precision(backend)[0], {"times": True}, dt=dt, where=where)
