@@ -3,6 +3,8 @@
 import math
 import random
 
+import numpy as np
+
 import multisched as ms
 from multisched.dialects import keras, optax, timm, transformers
 from multisched.dialects import torch as torch_dialect
@@ -72,6 +74,8 @@ ENDING = {
     "torch, linear": (lambda n: torch_dialect.LinearLR(0.3, 1 / 3, 1, n), lambda n: n, 0.3, 0.3 * (1 / 3), 0.3),
 }  # fmt: skip
 
+_SHARED = 12  # schedules in a kernel
+
 BOUNDED_FOR_EVER = {
     "restarts": (lambda n: ms.cosine_restarts(0.1, n, end=1e-3), 1e-3, 0.1),
     "cyclic": (lambda n: ms.cyclic(0.1, 0.3, n), 0.1, 0.3),
@@ -97,3 +101,29 @@ def around(end):
     before = {int(end * part) for part in (0, 0.001, 0.1, 0.3, 0.5, 0.9, 0.999)} | {1, 2, end - 3, end - 2, end - 1}
     after = [end, end + 1, end + 2, 2 * end, 10**8 + 7, 2**31 - 1]
     return [*sorted(step for step in before if 0 <= step < end)[-10:], *after], len(after)
+
+
+def of_one_length(steps, width=None):
+    """Steps of several schedules as the rows of an array, the first of each as often as needed."""
+    width = width or max(map(len, steps))
+    return np.asarray([[row[0]] * (width - len(row)) + [*row] for row in steps], np.int32)
+
+
+def jitted(jax, schedules, rows):
+    """The values of each schedule at the steps in its row, computed in one jitted function.
+
+    XLA takes its time for each kernel that it makes, one for an output. So several schedules share one: all of them are
+    computed at the steps of all, and each row keeps those of its own.
+    """
+    rows = jax.numpy.asarray(rows)
+
+    def together(schedules, rows):
+        number, values = jax.numpy.arange(len(rows))[:, None], jax.numpy.float32(0)
+        for i, schedule in enumerate(schedules):
+            values = jax.numpy.where(number == i, schedule(rows), values)
+        return values
+
+    function = jax.jit(
+        lambda rows: [together(schedules[i : i + _SHARED], rows[i : i + _SHARED]) for i in range(0, len(rows), _SHARED)]
+    )
+    return np.concatenate(function(rows))

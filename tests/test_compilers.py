@@ -25,6 +25,18 @@ def eager(case, values):
     return states, outputs
 
 
+def over_gaps(weight):
+    """The average at each value of `KEPT`: it has this weight for each unit of time since the one before it."""
+    averages, gap = [], 0
+    for value, kept in zip(VALUES.astype(np.float64), KEPT, strict=True):
+        gap += 1
+        if kept:
+            old = averages[-1] if averages else value
+            averages.append(old + (1 - (1 - weight) ** gap) * (value - old))
+            gap = 0
+    return averages
+
+
 def equal(torch, first, second):
     """Whether two lists of tensors are the same, bit for bit."""
     return len(first) == len(second) and all(map(torch.equal, first, second))
@@ -87,16 +99,18 @@ def test_vmap_of_masks(jax, case):
 
 @cases
 def test_masks_in_a_scan(jax, case):
-    """With `where=` traced in a scan, masked values that are NaN are as if they had never been."""
+    """With `where=` traced in a scan, masked values that are NaN are as if they had never been; their time passes."""
     values = jax.numpy.asarray(np.where(KEPT[:, None], VALUES, np.nan))
-    _, outputs = eager(case, jax.numpy.asarray(VALUES[KEPT]))
-    time = {} if case.dt is None else {"dt": case.dt}
+    if case.dt is None:
+        state, time, expected = case.init(values[0]), {}, eager(case, jax.numpy.asarray(VALUES[KEPT]))[1]
+    else:
+        state, time, expected = case.rule.init(values[0], times=True), {"dt": case.dt}, over_gaps(case.weight(1))
 
     def step(state, xs):
         return case.rule.step(state, xs[0], where=xs[1], **time)
 
-    _, averages = jax.lax.scan(step, case.init(values[0]), (values, jax.numpy.asarray(KEPT)))
-    assert close(np.asarray(averages)[KEPT], np.stack(outputs))
+    _, averages = jax.lax.scan(step, state, (values, jax.numpy.asarray(KEPT)))
+    assert close(np.asarray(averages)[KEPT], np.stack(expected))
 
 
 @pytest.mark.parametrize("transform", ["eager", "jit"])

@@ -5,86 +5,88 @@ import math
 import numpy as np
 import pytest
 from helpers import make, to_numpy
-from helpers_ends import BOUNDED_FOR_EVER, ENDING, around, lengths
+from helpers_ends import BOUNDED_FOR_EVER, ENDING, around, jitted, lengths, of_one_length
 from hypothesis import settings
 
 import multisched as ms
 
-MANY = 600 if settings.default.max_examples >= 1000 else 12
-LENGTHS = lengths(MANY)
-JAX_EAGERLY = list(ENDING)[:: 1 if MANY > 100 else 9]
+THOROUGH = settings.default.max_examples >= 1000
+LENGTHS = lengths(600 if THOROUGH else 12)
 ending = pytest.mark.parametrize("name", ENDING)
+bounded = pytest.mark.parametrize("name", BOUNDED_FOR_EVER)
 
 
-def cases(names=ENDING, picked=LENGTHS):
+def cases(name, picked=LENGTHS):
     """`(schedule, steps, how many of them are after the end, end, lowest, highest)`."""
-    for name in names:
-        build, over, *values = ENDING[name]
-        for n in picked:
-            yield (build(n), *around(over(n)), *values)
+    build, over, *values = ENDING[name]
+    for n in picked:
+        yield (build(n), *around(over(n)), *values)
 
 
 def check(values, after, end, lowest, highest):
     """The law, of the values at steps of which the last `after` are past the end."""
     values = np.asarray(values)
-    end, lowest, highest = np.asarray((end, lowest, highest), values.dtype)
-    assert values[-after:].tolist() == [end.item()] * after
-    assert ((values >= lowest) & (values <= highest)).all()
+    assert values[-after:].tolist() == [values.dtype.type(end).item()] * after
+    assert within(values, lowest, highest)
 
 
-def of_one_length(steps):
-    """Steps of several schedules as the rows of an array."""
-    width = max(map(len, steps))
-    return np.asarray([[row[0]] * (width - len(row)) + row for row in steps], np.int32)
+def within(values, lowest, highest):
+    """Whether all values are in the interval, in their own dtype."""
+    lowest, highest = np.asarray((lowest, highest), values.dtype)
+    return ((values >= lowest) & (values <= highest)).all()
 
 
-def few():
+def few(skipped=0):
     """Each schedule once, of lengths that differ."""
-    return [next(cases([name], [LENGTHS[i % len(LENGTHS)]])) for i, name in enumerate(ENDING)]
+    picked = [LENGTHS[(i + skipped) % len(LENGTHS)] for i in range(len(ENDING))]
+    return [next(cases(name, [n])) for name, n in zip(ENDING, picked, strict=True)]
 
 
 # --- eagerly ---------------------------------------------------------------------------------------------------------
 @ending
 def test_at_numbers(name):
     """At Python numbers, in double precision."""
-    for schedule, steps, *law in cases([name]):
+    for schedule, steps, *law in cases(name):
         check(np.asarray([schedule(step) for step in steps]), *law)
 
 
 @ending
 def test_in_arrays(backend, name):
     """In arrays of each backend, and so does the square root of it, which no value below 0 turns into NaN."""
-    if backend == "jax" and name not in JAX_EAGERLY:
-        pytest.skip("JAX compiles each operation by itself, for long runs only; the jitted function has it")
-    for schedule, steps, *law in cases([name]):
-        steps = [steps[0]] * (16 - len(steps)) + steps  # of one shape, for which JAX has its operations
+    for schedule, steps, *law in cases(name):
+        steps = of_one_length([steps], 16)[0]  # of one shape, for which JAX has its operations
         check(to_numpy(schedule(make(steps, backend, "int32")), backend), *law)
     if law[2] >= 0:
         assert not np.isnan(to_numpy((schedule**0.5)(make(steps, backend, "int32")), backend)).any()
 
 
-@pytest.mark.parametrize("name", BOUNDED_FOR_EVER)
+@bounded
 def test_what_never_ends_stays_within(backend, name):
     """What goes on for ever stays within its interval as well."""
-    build, *bounds = BOUNDED_FOR_EVER[name]
-    lowest, highest = np.float32(bounds)
-    for n in LENGTHS if backend != "jax" else LENGTHS[4:5]:
-        steps = [*range(60), *(int(n * part / 7) for part in range(60)), 2**31 - 1]
-        values = to_numpy(build(n)(make(steps, backend, "int32")), backend)
-        assert ((values >= lowest) & (values <= highest)).all()
+    build, lowest, highest = BOUNDED_FOR_EVER[name]
+    for n in LENGTHS:
+        assert within(to_numpy(build(n)(make(inner(n), backend, "int32")), backend), lowest, highest)
+
+
+def inner(n):
+    """Steps of several periods of `n` steps."""
+    return [*range(60), *(int(n * part / 7) for part in range(60)), 2**31 - 1]
 
 
 # --- inside compilers ------------------------------------------------------------------------------------------------
-def test_jitted(jax):
-    """In one jitted function of many schedules, each at steps that are an array."""
-    every = list(cases()) if MANY > 100 else [*few(), *cases(["linear down", "warmup, stable, decay"], LENGTHS[3:])]
-    for begin in range(0, len(every), 200):
-        chunk = every[begin : begin + 200]
-        schedules = [schedule for schedule, *_ in chunk]
-        function = jax.jit(lambda rows, schedules=schedules: [s(row) for s, row in zip(schedules, rows, strict=True)])
-        values = function(jax.numpy.asarray(of_one_length([steps for _, steps, *_ in chunk])))
-        for found, (_, _, *law) in zip(values, chunk, strict=True):
-            check(found, *law)
+@ending
+def test_jitted(jax, name):
+    """In one jitted function of schedules of all lengths, each at steps that are an array."""
+    schedules, steps, *_ = zip(*cases(name), strict=True)
+    for found, (_, _, *law) in zip(jitted(jax, schedules, of_one_length(steps)), cases(name), strict=True):
+        check(found, *law)
+
+
+@bounded
+def test_jitted_for_ever(jax, name):
+    """In one jitted function of what goes on for ever."""
+    build, lowest, highest = BOUNDED_FOR_EVER[name]
+    assert within(jitted(jax, list(map(build, LENGTHS)), list(map(inner, LENGTHS))), lowest, highest)
 
 
 @pytest.mark.parametrize("transform", ["scan", "vmap"])
@@ -102,29 +104,31 @@ def test_mapped_and_scanned(jax, transform):
         check(found, *law)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, inside its own compiler
-@pytest.mark.parametrize(
-    "compiler",
-    [
-        "eager",
-        pytest.param(
-            "inductor", marks=pytest.mark.skipif(MANY < 100, reason="machine code is made for long runs only")
-        ),
-    ],
-)
-def test_compiled_by_torch(torch, compiler):
-    """In one function that `torch.compile` makes machine code of, and in one that it only traces."""
-    chunk = few()[:: 12 if compiler == "inductor" else 4]
+def check_compiled_by_torch(torch, chunk, compiler):
+    """The law in one function of schedules that `torch.compile` makes with a compiler."""
     schedules = [schedule for schedule, *_ in chunk]
     function = torch.compile(
-        lambda rows: [s(rows[i]) for i, s in enumerate(schedules)], fullgraph=True, backend=compiler
+        lambda rows: [s(row) for s, row in zip(schedules, rows, strict=True)], fullgraph=True, backend=compiler
     )
-    try:
-        values = function(torch.as_tensor(of_one_length([steps for _, steps, *_ in chunk])))
-    except torch._inductor.exc.InvalidCxxCompiler:
-        pytest.skip("torch finds no C++ compiler here")
+    values = function(list(torch.as_tensor(of_one_length([steps for _, steps, *_ in chunk]))))
     for found, (_, _, *law) in zip(values, chunk, strict=True):
         check(found, *law)
+
+
+def test_traced_by_torch(torch):
+    """In one function that `torch.compile` only traces."""
+    check_compiled_by_torch(torch, few()[::4], "eager")
+
+
+@pytest.mark.skipif(not THOROUGH, reason="machine code is made for long runs only")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, inside its own compiler
+@pytest.mark.parametrize("skipped", range(0, 12, 3))
+def test_compiled_by_torch(torch, skipped):
+    """In one function of all schedules that `torch.compile` makes machine code of."""
+    try:
+        check_compiled_by_torch(torch, few(skipped), "inductor")
+    except torch._inductor.exc.InvalidCxxCompiler:
+        pytest.skip("torch finds no C++ compiler here")
 
 
 # --- digits ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers import make, to_numpy
+from helpers_ends import jitted
 from helpers_laws import law
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,18 +87,16 @@ def test_steps_of_every_dtype(backend, dtype, data, name):
 def test_jitted_steps(jax, dtype):
     """In one jitted function of all of them, of 64 bits too where JAX has these."""
     most = np.iinfo(dtype).max
-    near = {
-        name: [most, most - 1, most // 2 + 1, most // 3, 2**24 + 1, 0, *changes]
-        for name, (_, changes) in SCHEDULES.items()
-    }
-    rows = {n: [min(e + d, most) for e in edges for d in (-1, 0, 1) if e + d >= 0] for n, edges in near.items()}
-    width = max(map(len, rows.values()))
-    rows = {name: row + [0] * (width - len(row)) for name, row in rows.items()}
+    rows = []
+    for _, changes in SCHEDULES.values():
+        near = [most, most - 1, most // 2 + 1, most // 3, 2**24 + 1, 0, *changes]
+        rows.append([min(e + d, most) for e in near for d in (-1, 0, 1) if e + d >= 0])
+    rows = [row + [0] * (max(map(len, rows)) - len(row)) for row in rows]
+    schedules = [schedule for schedule, _ in SCHEDULES.values()]
     with jax.enable_x64(dtype.endswith("64")):
-        function = jax.jit(lambda rows: {name: schedule(rows[name]) for name, (schedule, _) in SCHEDULES.items()})
-        values = function({name: jax.numpy.asarray(np.asarray(row, dtype)) for name, row in rows.items()})
-    for name, row in rows.items():
-        check(np.asarray(values[name]), SCHEDULES[name][0], row)
+        values = jitted(jax, schedules, np.asarray(rows, dtype))
+    for found, schedule, row in zip(values, schedules, rows, strict=True):
+        check(found, schedule, row)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
