@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 import multisched as ms
 import multisched.averages
-import multisched.schedules  # noqa: F401 (else pytest, given one file of these for its doctests, loads it a second time)
+import multisched.schedules  # else pytest, given one file of these, loads it a second time
 
 ALL = ("numpy", "jax", "torch", "array_api_strict")
 
