@@ -214,8 +214,25 @@ DECLARE = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("declare", DECLARE.values(), ids=DECLARE)
+EACH = {"an array of masks", "a placeholder of masks"}  # of the shape of the value
+MISTAKES = [  # `plateau` counts for each metric by itself, and takes a mask for each
+    pytest.param(declare, wrong, id=f"{rule}-{what}")
+    for rule, declare in DECLARE.items()
+    for what, wrong in WRONG.items()
+    if not (rule == "plateau" and what in EACH)
+]
+
+
+def test_a_mask_for_each_metric():
+    """Of several metrics, `plateau` counts those whose own mask is true."""
+    metrics, masks = ms.Placeholder((2,), name="metrics"), ms.Placeholder((2,), "bool", name="masks")
+    latest = ms.declare(ms.plateau(1.0, factor=0.5, patience=0), metrics, where=masks)[0]
+    f = ms.function(metrics, masks, outputs=latest, updates=ms.get_updates())
+    seen = [f([1.0, 1.0], mask).tolist() for mask in ([True, True], [True, False], [False, False], [False, True])]
+    assert seen == [[1.0, 1.0], [0.5, 1.0], [0.5, 1.0], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(("declare", "wrong"), MISTAKES)
 def test_what_is_no_boolean_scalar_is_an_error(declare, wrong):
     """A mask that is no boolean scalar raises MaskError; no update is recorded, and every name is free again."""
     lr = ms.PiecewiseConstant(0.5, {1: 1}, backend="numpy")

@@ -45,13 +45,15 @@ def test_a_pure_rule_goes_on_from_any_step(backend, rule):
 
 
 def declared(rule):
-    """A function of one value, and of none for a schedule: the outputs on the host."""
+    """A function of one value, and of none for a schedule: the outputs on the host. It holds what is declared."""
     if isinstance(rule, ms.Schedule):
-        f = ms.function(outputs=[ms.declare(rule)], updates=ms.get_updates())
-        return lambda value: f(device_get=True)
+        outputs = [ms.declare(rule)]
+        f = ms.function(outputs=outputs, updates=ms.get_updates())
+        return lambda value, held=outputs: f(device_get=True)
     x = ms.Placeholder((2,), name="x")
-    f = ms.function(x, outputs=list(ms.declare(rule, x)), updates=ms.get_updates())
-    return lambda value: f(value, device_get=True)
+    outputs = list(ms.declare(rule, x))
+    f = ms.function(x, outputs=outputs, updates=ms.get_updates())
+    return lambda value, held=outputs: f(value, device_get=True)
 
 
 def broken_off(rule, folder, backend):

@@ -128,7 +128,7 @@ class Statistic:
 
     def _counter(self, state: Any) -> Array:
         """The part of the state that counts the updates, or the first of them: of the shape of a mask."""
-        return getattr(state, "count", self._template(state))
+        return state.count if "count" in state._fields else self._template(state)
 
     def _checked_mask(self, state: Any, where: Any) -> Array:
         """`where`, if it is a boolean scalar, or boolean and of the shape of the value, where each element counts."""

@@ -9,7 +9,7 @@ import pytest
 from helpers import make, to_numpy
 
 import multisched as ms
-from multisched.errors import BackendMismatch, DuplicatePath, LeafError
+from multisched.errors import BackendMismatch, DuplicatePath, LeafError, SelectError
 
 
 class Point(NamedTuple):
@@ -116,6 +116,7 @@ def test_the_backend_is_found_from_the_arrays(backend):
 def test_modules_inside_of_containers(torch):
     """A module may be a part of a tree; it comes back as a dict of its names."""
     model, log_scale = torch.nn.Linear(2, 1), torch.zeros(())
+    torch.nn.init.constant_(model.weight, 0.25)
     tree = {"models": [model, torch.nn.ReLU()], "log_scale": log_scale}
     avg = ms.Average(tree, ms.ema(0.5))
     avg.update()
@@ -130,14 +131,17 @@ def test_modules_inside_of_containers(torch):
 
 
 @pytest.mark.parametrize("dtype", ["<U3", "datetime64[s]", "object", "longdouble"])
-def test_arrays_of_no_numbers_are_refused(dtype):
-    """A leaf of a dtype that no average has is a `LeafError` that names it, unless it is skipped."""
+def test_arrays_of_no_numbers_are_copied(dtype):
+    """A leaf of a dtype that no average has is copied; to average it is a `SelectError` that names it."""
     tree = {"w": np.ones(2), "odd": np.zeros(2, dtype)}
-    with pytest.raises(LeafError, match="'odd'"):
-        ms.Average(tree, ms.swa())
-    avg = ms.Average(tree, ms.swa(), select={"odd": "skip"})
+    with pytest.raises(SelectError, match="'odd'"):
+        ms.Average(tree, ms.swa(), select={"odd": "average"})
+    avg, left_out = ms.Average(tree, ms.swa()), ms.Average(tree, ms.swa(), select={"odd": "skip"})
+    tree["odd"] = np.ones(2, dtype)
     avg.update()
-    assert avg.value["odd"] is None
+    left_out.update()
+    assert np.array_equal(avg.value["odd"], np.ones(2, dtype))
+    assert left_out.value["odd"] is None
 
 
 def test_declared_tensors_are_refused(backend):

@@ -418,7 +418,7 @@ def check_fsdp_dtensor_state():
         avg.update()
     with silent():
         state = avg.state_dict()
-    assert set(state) == {"count", "weight", "average", "copied"}
+    assert set(state) == {"rule", "count", "weight", "average", "copied"}
     assert_laid_out({**state["average"], **state["copied"]}, leaves(model))
     other = ms.Average(sharded(), RULE)
     with silent():

@@ -79,7 +79,7 @@ def catalogue() -> None:
 
 def driven(optimizer: Any) -> Any:
     """An optimizer of torch with the rates of a schedule."""
-    return ms.drive(optimizer, lr=ms.cosine(0.1, 10))
+    return ms.drive(optimizer, lr=ms.relative(ms.cosine(1.0, 10)))
 
 
 def own_schedule() -> None:
