@@ -37,7 +37,14 @@ def kind_of(dtype: str) -> str:
 
 def dtype_name(dtype: object) -> str:
     """The standard's name of any framework's dtype: `torch.float32` is `"float32"`."""
-    return dtype.name if isinstance(dtype, np.dtype) else str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+    if isinstance(dtype, np.dtype):
+        return _NUMPY_NAMES.get(dtype) or dtype.name
+    return str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+
+
+_NUMPY_NAMES = {
+    np.dtype(name): name for name in BITS if name != "bfloat16"
+}  # NumPy itself writes a name anew each time
 
 
 def int_max(dtype: str) -> int:
@@ -197,6 +204,17 @@ def stop_gradient(xp: Namespace, array: Array) -> Array:
 def choose(xp: Namespace, condition: Array, x1: Array, x2: Array) -> Array:
     """`xp.where` of arrays of one dtype, without the search for a common one, which can cost more than the rest."""
     return _framework(xp).where(condition, x1, x2)
+
+
+def clipped(xp: Namespace, x: Array, low: float | None, high: float | None) -> Array:
+    """`xp.clip` by numbers that the dtype of `x` holds. The one of NumPy's namespace takes five times as long."""
+    if not isinstance(x, _OF_NUMPY):
+        return xp.clip(x, low, high)
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+_OF_NUMPY = (np.ndarray, np.generic)  # a tuple, since torch.compile cannot follow a union of types
 
 
 def _framework(xp: Namespace) -> Framework:

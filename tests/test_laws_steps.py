@@ -127,3 +127,28 @@ def test_phases_that_begin_and_last_beyond_what_the_dtype_holds(backend):
         (ms.warmup(ms.constant(2.0), 200), [0.0, 1.0, 1.27]),
     ):
         assert to_numpy(schedule(steps), backend)[:3].tolist() == np.float32(expected).tolist()
+
+
+def test_lengths_beyond_int32_at_floating_steps(backend):
+    """No length or period is handed over as an integer that the framework has no dtype for."""
+    for schedule in (ms.repeat(ms.linear(1.0, 0.0, FAR), FAR), ms.exponential(1.0, 0.5, 1e18), ms.cosine(1.0, 10**18)):
+        assert to_numpy(schedule(make([0.0, 1000.0], backend, "float32")), backend).tolist() == [1.0, 1.0]
+    late = to_numpy(ms.repeat(ms.linear(1.0, 0.0, FAR), FAR)(make([1.5 * FAR], backend, "float32")), backend)
+    assert late.tolist() == [0.5]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ends", [(-7, 0), (-7, -3), (-1, 0), (0, 3), (1, 3), (-7, 3)])
+def test_long_tangents_at_floating_steps(dtype, ends):
+    """`tanh` measures a long time from its middle, which may lie at either of its ends."""
+    schedule = ms.tanh(1.0, 2**25, 0.25, *ends)
+    steps = np.array([0, 1, 2**23, 2**24, 2**25 - 2, 2**25], dtype)
+    assert np.allclose(schedule(steps), [schedule(float(step)) for step in steps], rtol=4e-7, atol=0)
+
+
+def test_stairs_that_begin_within_a_step(backend):
+    """A fractional beginning moves no stair: a part of a step completes none, however far away it is."""
+    schedule = ms.exponential(1.0, 0.5, 2**24, begin=0.5, staircase=True)
+    steps = [2**24, 2**24 + 1, 2**25, 2**25 + 1]
+    assert [schedule(step) for step in steps] == [1.0, 0.5, 0.5, 0.25]
+    assert to_numpy(schedule(make(steps, backend, "int32")), backend).tolist() == [1.0, 0.5, 0.5, 0.25]

@@ -8,7 +8,7 @@ integers until the last difference is taken, which is exact however far from 0 t
 import math
 from fractions import Fraction
 
-from multisched.arrays import BITS, Array, Namespace, dtype_name, int_max, kind_of
+from multisched.arrays import BITS, Array, Namespace, clipped, dtype_name, int_max, kind_of
 from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import float_dtype
 
@@ -63,8 +63,11 @@ def _up(xp: Namespace, step: Array, low: int, high: int) -> Array:
     key, shift = _ordered(xp, step)
     first, last = low - shift, min(high, _largest(step)) - shift
     if first >= 0 or last < 0:
-        return floating(xp, xp.clip(key, first, last) - first)
-    below, above = xp.clip(key, first, -1) - first, xp.clip(key, -1, last)  # no difference leaves the signed dtype
+        return floating(xp, clipped(xp, key, first, last) - first)
+    below, above = (
+        clipped(xp, key, first, -1) - first,
+        clipped(xp, key, -1, last),
+    )  # no difference leaves the signed dtype
     return floating(xp, below) + (floating(xp, above) + 1)
 
 
@@ -76,9 +79,9 @@ def _down(xp: Namespace, step: Array, low: int, high: int) -> Array:
     key, shift = _ordered(xp, step)
     first, last = low - shift, top - shift
     if first >= 0 or last < 0:
-        left = floating(xp, last - xp.clip(key, first, last))
+        left = floating(xp, last - clipped(xp, key, first, last))
     else:
-        left = floating(xp, last - xp.clip(key, 0, last)) - floating(xp, xp.clip(key, first, 0))
+        left = floating(xp, last - clipped(xp, key, 0, last)) - floating(xp, clipped(xp, key, first, 0))
     return left + float(high - top) if high > top else left
 
 
@@ -115,12 +118,12 @@ def since(xp: Namespace, step: Array, begin: float) -> Array:
         late = step - begin if begin else step
         return xp.where(late > 0, late, 0)
     if not is_whole(xp, step):
-        return xp.clip(step, float(begin), None) - float(begin)
+        return clipped(xp, step, float(begin), None) - float(begin)
     if begin != int(begin):
         return elapsed(xp, step, begin)
     begin = min(int(begin), _largest(step))
     key, shift = _ordered(xp, step)
-    return _unsigned(xp, _moved(xp.clip(key, begin - shift, None), -begin), step, shift)
+    return _unsigned(xp, _moved(clipped(xp, key, begin - shift, None), -begin), step, shift)
 
 
 def _moved(key: Array, by: int) -> Array:
@@ -131,11 +134,11 @@ def _moved(key: Array, by: int) -> Array:
 def at_most(xp: Namespace, count: Array, most: int) -> Array:
     """`min(count, most)` of counts that are not negative, whole if they are."""
     if not is_whole(xp, count):
-        return xp.clip(count, None, float(most))
+        return clipped(xp, count, None, float(most))
     if most >= _largest(count):
         return count
     key, shift = _ordered(xp, count)
-    return _unsigned(xp, xp.clip(key, None, most - shift), count, shift)
+    return _unsigned(xp, clipped(xp, key, None, most - shift), count, shift)
 
 
 def elapsed(xp: Namespace, step: Array, begin: float, steps: float = math.inf) -> Array:
@@ -145,12 +148,12 @@ def elapsed(xp: Namespace, step: Array, begin: float, steps: float = math.inf) -
         return late if steps == math.inf else xp.where(late < steps, late, float(steps))
     most = None if steps == math.inf else float(steps)
     if not is_whole(xp, step):
-        return xp.clip(step, float(begin), most and float(begin + steps)) - float(begin)
+        return clipped(xp, step, float(begin), None if most is None else float(begin + steps)) - float(begin)
     low = math.floor(begin)
     done = _up(xp, step, low, _largest(step) if most is None else math.ceil(begin + steps))
     if low != begin:
-        return xp.clip(done - (begin - low), 0.0, most)
-    return done if most is None or most == int(most) else xp.clip(done, None, most)
+        return clipped(xp, done - (begin - low), 0.0, most)
+    return done if most is None or most == int(most) else clipped(xp, done, None, most)
 
 
 def remaining(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
@@ -163,10 +166,10 @@ def remaining(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
         left = end - step
         return xp.where(left > 0, xp.where(left < steps, left, float(steps)), 0.0)
     if not is_whole(xp, step):
-        return float(end) - xp.clip(step, float(begin), float(end))
+        return float(end) - clipped(xp, step, float(begin), float(end))
     top = math.ceil(end)
     left = _down(xp, step, math.ceil(begin), top)
-    return left if top == end else xp.clip(left - (top - end), 0.0, None)
+    return left if top == end else clipped(xp, left - (top - end), 0.0, None)
 
 
 def later(xp: Namespace, step: Array, steps: int) -> Array:
@@ -177,7 +180,7 @@ def later(xp: Namespace, step: Array, steps: int) -> Array:
     step = xp.astype(step, getattr(xp, "u" + dtype_name(step.dtype))) if _is_signed(step) else step
     key, shift = _ordered(xp, step)
     steps = min(int(steps), _largest(step) - 1)
-    return _unsigned(xp, _moved(xp.clip(key, None, _largest(step) - steps - shift), steps), step, shift)
+    return _unsigned(xp, _moved(clipped(xp, key, None, _largest(step) - steps - shift), steps), step, shift)
 
 
 def _is_signed(step: Array) -> bool:
@@ -207,7 +210,7 @@ def laps(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
     late = xp.where(endless, 0.0, late)
     count = floating(xp, xp.floor(late / float(period)))
     over = late - count * float(period)
-    again = over >= period  # the quotient was rounded down from a whole number
+    again = over >= float(period)  # the quotient was rounded down from a whole number
     count, over = xp.where(again, count + 1, count), xp.where(again, over - float(period), over)
     return xp.where(endless, math.inf, count), xp.where(over > 0, over, 0.0)
 

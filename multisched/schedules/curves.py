@@ -7,11 +7,10 @@ measured from the end that is nearer to 0, where a part is exactly 0, and the ot
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from multisched.arrays import Array, Namespace, dtype_name
+from multisched.arrays import Array, Namespace, clipped, dtype_name
 from multisched.schedules.clock import (
     at_most,
     constant_like,
@@ -166,7 +165,7 @@ def between(
         part = way.left() if falls else way.gone()
         value = near + away * part if near else far * part
     if within and not python:
-        value = xp.clip(value, min(init, end), max(init, end))
+        value = clipped(xp, value, min(init, end), max(init, end))
     always = python or across or abs(away) > 2.0**126  # infinite in single precision, times 0
     if way.begun is not None and (before is not None or falls or always):
         value = xp.where(way.begun(), value, init if before is None else before)
@@ -176,9 +175,9 @@ def between(
 def _away(near: float, far: float) -> float:
     """`far - near`, rounded so that `near + away` is not beyond `far`."""
     away = far - near
-    if math.isfinite(away) and abs(Fraction(away)) > abs(Fraction(far) - Fraction(near)):
-        away = math.nextafter(away, 0.0)
-    return away
+    back = away - far
+    lost = (far - (away - back)) - (near + back)  # `away + lost` is the difference exactly (Knuth, TAOCP 4.2.2)
+    return math.nextafter(away, 0.0) if away > 0 > lost or away < 0 < lost else away
 
 
 def phase(xp: Namespace, step: Array, begin: float, steps: float) -> Way:
@@ -313,7 +312,7 @@ def growth(xp: Namespace, rate: float, count: Array, start: float, most: float) 
         return factor * xp.exp(rate * count)
     first = _first_digits(rate)
     exponent, rest = count * first, count * (rate - first)
-    exponent = xp.clip(exponent, -40.0, 40.0) if abs(rate) * most > 40 else exponent
+    exponent = clipped(xp, exponent, -40.0, 40.0) if abs(rate) * most > 40 else exponent
     return factor * xp.exp(exponent) * (1 + rest * (1 + 0.5 * rest))  # the rest is small
 
 

@@ -1,9 +1,10 @@
 """Schedules that go one way: along a line, a power, an exponential, a half wave."""
 
+import math
 from typing import Any
 
 from multisched.arrays import Array, Namespace
-from multisched.schedules.clock import constant_like, elapsed, laps, passed, reached, remaining, since, turns
+from multisched.schedules.clock import constant_like, elapsed, is_whole, laps, passed, reached, remaining, since, turns
 from multisched.schedules.curves import (
     Way,
     along,
@@ -180,9 +181,11 @@ def exponential(
     >>> exponential(1.0, 0.5, 10, staircase=True)(19)
     0.5
     """
+    if staircase and is_whole(xp, step) and steps == int(steps):
+        begin = math.ceil(begin)  # where the first whole step lies; a part of a step completes nothing
     late = since(xp, step, begin)
     growth = power(xp, rate, laps(xp, late, steps)[0]) if staircase else power(xp, rate, late, steps)
-    value = init * growth
+    value = init * growth if init else constant_like(xp, step, 0.0)  # at last, growth is infinite
     if end is None:
         return value
     return xp.where(value < end if rate < 1 else value > end, float(end), value)

@@ -94,6 +94,13 @@ def test_growth_keeps_its_digits(backend, rate):
     assert np.all(np.abs(array - expected) <= 4 * np.spacing(expected.astype(np.float32)))
 
 
+def test_growth_from_0_stays_there(backend):
+    """0 times an infinite growth is 0, with bounds and without, at numbers and in arrays."""
+    for schedule, value in ((ms.exponential(0.0, 2.0, 1), 0.0), (ms.exponential(0, 2, 1, end=-0.5), -0.5)):
+        assert {schedule(step) for step in (0, 1, 10_000, 1e300, math.inf)} == {value}
+        assert set(to_numpy(schedule(make([0, 1, 10_000], backend, "int32")), backend).tolist()) == {value}
+
+
 JUMPS = {
     "linear": (ms.linear(1.0, 0.0, 0, begin=5), 5, 1.0, 0.0),
     "polynomial": (ms.polynomial(1.0, 0.0, 0, begin=5), 5, 1.0, 0.0),
