@@ -184,8 +184,10 @@ def exponential(
     if staircase and is_whole(xp, step) and steps == int(steps):
         begin = math.ceil(begin)  # where the first whole step lies; a part of a step completes nothing
     late = since(xp, step, begin)
-    growth = power(xp, rate, laps(xp, late, steps)[0]) if staircase else power(xp, rate, late, steps)
-    value = init * growth if init else constant_like(xp, step, 0.0)  # at last, growth is infinite
+    if init == 0:  # whose product with an infinite growth would be NaN
+        value = constant_like(xp, step, 0.0)
+    else:
+        value = init * (power(xp, rate, laps(xp, late, steps)[0]) if staircase else power(xp, rate, late, steps))
     if end is None:
         return value
     return xp.where(value < end if rate < 1 else value > end, float(end), value)
