@@ -113,6 +113,8 @@ def _rest_of_power(xp: Namespace, part: Part, power: Part, exponent: float) -> P
 
     def rest(factor: float = 1) -> Array:
         small = part()
+        if exponent == 2:
+            return _times(factor, small * (2 - small))  # 1 - (1 - small) ** 2, rounded twice
         inside = xp.where(small < 0.5, small, 0.5)  # beyond, a gradient through the branch not taken would be infinite
         return _times(factor, xp.where(small < 0.5, -xp.expm1(exponent * xp.log1p(-inside)), 1 - power()))
 
