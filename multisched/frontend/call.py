@@ -27,7 +27,13 @@ def write_call(
         **{"run": run, "types": backend.array_types, "exhaust": exhaust},
         **{"overwriting": overwriting_of(backend), "overwrite": backend.overwrite},
         **{"complain": inputs.complain_of_count, "convert": inputs.converted, "explain": inputs.explain},
-        **{"refuse": inputs.refuse, "are_held": are_held, "holding": holding, "locks": locks},
+        **{
+            "refuse_traced": inputs.refuse_traced,
+            "refuse": inputs.refuse,
+            "are_held": are_held,
+            "holding": holding,
+            "locks": locks,
+        },
         **{f"lock_{i}": lock for i, lock in enumerate(locks)},
     }
     body, result = _body(inputs, cells, len(updated), names, outputs)
@@ -83,6 +89,7 @@ def _body(
     lines = [f"            {targets}run({', '.join([*(f'cell_{i}.array' for i in range(len(cells))), *given])})"]
     arrays = ", ".join(f"cell_{i}.array" for i in range(len(new)))
     if new and not backend.in_place:
+        lines.append("            if type(new_0) not in types: refuse_traced(new_0)")  # called inside of jax.jit, say
         lines.append(f"            {arrays}, = {', '.join(new)},")
     elif len(new) == 1:
         lines.append("            overwrite(cell_0, new_0)")

@@ -14,6 +14,7 @@ from multisched.errors import (
     MissingInput,
     MultischedError,
     NotATensor,
+    TracedInputError,
     listed,
     shown,
 )
@@ -69,6 +70,14 @@ class Inputs:
 
     def refuse(self) -> NoReturn:
         refuse(repr(self))
+
+    def refuse_traced(self, new: Array) -> None:
+        """A function without inputs that is called inside of a compiled one must not write what only that one knows."""
+        if self.backend.is_traced(new):
+            raise TracedInputError(
+                f"{self!r} was called inside of a function that a compiler traces, and would write a traced value into "
+                "its variables. Hand the state through instead:  outputs, state = f.pure(state)"
+            )
 
     def complain_of_count(self, arrays: tuple[Any, ...]) -> NoReturn:
         given, expected = len(arrays), len(self.placeholders)

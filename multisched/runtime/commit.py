@@ -50,7 +50,9 @@ def overwriting_of(backend: Backend) -> Callable[[Sequence[Array], Sequence[Arra
 
     Without one, arrays are overwritten by `overwrite`, and an interrupt may come between two of them.
     """
-    return prepared_by(backend, "overwriting", "overwrite")
+    method: Callable[[Sequence[Array], Sequence[Array]], Writes] | None
+    method = prepared_by(backend, "overwriting", "overwrite")
+    return method
 
 
 def prepared_by(backend: Backend, prepares: str, plain: str) -> Any:

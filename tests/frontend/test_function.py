@@ -214,3 +214,15 @@ def test_a_function_says_what_it_is(backend):
     f = ms.function(x, outputs=x + 1)
     assert repr(f) == f"<function of (/x) on backend {backend!r}>"
     assert f.source.startswith("def program(input_0):")
+
+
+def test_a_function_without_inputs_inside_of_jit(jax):
+    """It would keep a traced value in its variable, which is refused; the variable is as it was, and goes on."""
+    with ms.use_backend("jax"), ms.Graph("traced"):
+        lr = ms.PiecewiseConstant(0.1, {1: 1.0})
+        f = ms.function(outputs=lr, updates=ms.get_updates())
+        with pytest.raises(errors.TracedInputError, match=r"f\.pure\(state\)"):
+            jax.jit(lambda x: x + f())(1.0)
+        assert [round(float(f()), 6) for _ in range(3)] == [0.1, 1.0, 1.0]
+        outputs, _ = jax.jit(f.pure)(f.state)
+        assert float(outputs) == 1.0
