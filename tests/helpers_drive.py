@@ -1,6 +1,8 @@
 """Parameters, groups and rates of torch optimizers, for the tests of `drive`."""
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch", reason="drive is about torch's optimizers, and torch is not installed")
 
 
 def parameter():
