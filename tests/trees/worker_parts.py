@@ -304,12 +304,10 @@ def main(folder):
         try:
             for package in needed:
                 __import__(package)
-        except ImportError as missing:
-            failures[name] = f"skip: {missing}"
-            continue
-        try:
             check(folder)
             failures[name] = ""
+        except ModuleNotFoundError as missing:
+            failures[name] = f"skip: {missing}" if missing.name in needed else traceback.format_exc()
         except BaseException:
             failures[name] = traceback.format_exc()
         (folder / f"{RANK}.json").write_text(json.dumps(failures))
