@@ -1,5 +1,6 @@
 """State on JAX's CPU lies in two buffers that take turns: no new memory, and nothing that anybody holds dies."""
 
+import gc
 import threading
 import warnings
 
@@ -170,12 +171,16 @@ def test_memory_is_used_again(jax):
         for _ in range(3):
             one()
         half()
+        gc.collect()  # arrays that others left behind
         places, counts = set(), set()
         for _ in range(10):
             for f in (one, half, half, one):
                 f()
-                places.add(large.cell.array.unsafe_buffer_pointer())
                 counts.add(len(jax.live_arrays()))
+        for _ in range(10):
+            for f in (one, half, half, one):
+                f()
+                places.add(large.cell.array.unsafe_buffer_pointer())  # may make an array of its own, in older JAX
         assert (len(places), len(counts)) == (2, 1)
         assert small.cell.memo is None
 
