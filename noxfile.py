@@ -109,6 +109,6 @@ def bench(session):
 
 @nox.session(python=TORCH_PYTHON)
 def docs(session):
-    """The gallery: writes docs/gallery.md, and draws its pictures into docs/_build/gallery, which git ignores."""
+    """The gallery: writes docs/gallery.md, and draws its pictures into docs/gallery."""
     session.install(".[plot]")
     session.run("python", "docs/gallery.py", *session.posargs)

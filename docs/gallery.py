@@ -1,16 +1,17 @@
-"""The gallery of schedules: the page docs/gallery.md, and its pictures.
+"""The gallery of schedules: the page docs/gallery.md, and its pictures in docs/gallery.
 
-    python docs/gallery.py           writes the page, and draws the pictures into docs/_build/gallery
+    python docs/gallery.py           writes the page and draws the pictures
     python docs/gallery.py --text    writes the page alone, which needs no matplotlib
 
-The page is kept in the repository, so that it can be read and tested without a build; pictures are not. Everything on
-it is derived: the formula is that of the docstring, the values are computed, and whose names stand with a rule is found
-by building what each constructor of `multisched.dialects` makes and looking for the rule in it.
+Both are committed, so that the page can be read and tested without a build. Everything on it is derived: a formula
+comes from the docstring, the values are computed, and the script finds the names that other libraries use by calling
+each constructor of `multisched.dialects` and looking for the rule in what it builds.
 """
 
 import argparse
 import importlib
 import inspect
+import io
 import pkgutil
 import re
 import sys
@@ -25,11 +26,11 @@ from multisched.schedules.catalogue import CATALOGUE
 from multisched.schedules.plot import plot
 
 PAGE = Path(__file__).parent / "gallery.md"
-PICTURES = Path(__file__).parent / "_build" / "gallery"
+PICTURES = Path(__file__).parent / "gallery"
 
 
 class Example(NamedTuple):
-    """What a section shows: the code that builds `lr`, how many steps of it, and which of them in numbers."""
+    """What a section shows: the code that builds `lr`, how many steps are drawn, and which of them are printed."""
 
     code: str
     steps: int = 101
@@ -207,10 +208,12 @@ INTRODUCTION = """\
 
 <!-- Written by docs/gallery.py: change that, and run it. -->
 
-Every schedule, as a picture, as its formula and as code, and what other libraries call it: what is written in the
-dialect of a library (`from multisched.dialects import torch`) stands beside what it builds. If it is built of several
-rules, it stands with the outermost, and with the curves inside. The pictures are not in the repository: `nox -s docs`
-draws them. Dots are boundaries, where another part of a formula begins to rule.
+This page shows each schedule as a picture, a formula and code. The dots in a picture are boundaries, at which another
+part of the formula takes over.
+
+A table lists what other libraries call the schedule. On the left stands a call of a dialect
+(`from multisched.dialects import torch`), on the right the expression that it builds. An expression that combines
+several rules is listed under the outermost one and under each curve inside.
 """
 
 
@@ -247,7 +250,7 @@ def session(example: Example) -> str:
 def section(name: str, elsewhere: list[tuple[str, str]]) -> str:
     """One rule: picture, formula, code, names."""
     summary, formula = described(name)
-    parts = [f"### {name}", summary, f"![{name}](_build/gallery/{name}.svg)"]
+    parts = [f"### {name}", summary, f"![{name}](gallery/{name}.svg)"]
     if formula:
         parts.append(f"```text\n{formula}\n```")
     parts.append(f"```python\n{session(SECTIONS[name])}\n\n```")
@@ -270,12 +273,30 @@ def page() -> str:
 
 
 # --- the pictures ----------------------------------------------------------------------------------------------------
+# One drawing gives one file: ids do not change from run to run, and text stays text, which is smaller than outlines.
+SETTINGS = {"svg.hashsalt": "multisched", "svg.fonttype": "none"}
+
+
 def draw(folder: Path) -> None:
     """A picture for each section, `NAME.svg`."""
+    from matplotlib import __version__, rc_context
+
     folder.mkdir(parents=True, exist_ok=True)
     for name, example in SECTIONS.items():
-        axes = plot([schedule(example)], example.steps, labels=[example.code])
-        axes.figure.savefig(folder / f"{name}.svg")
+        buffer = io.StringIO()
+        with rc_context(SETTINGS):
+            axes = plot([schedule(example)], example.steps, labels=[example.code])
+            axes.figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        text = f"{slim(buffer.getvalue())}<!-- matplotlib {__version__} -->\n"
+        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+
+
+def slim(text: str) -> str:
+    """An SVG without comments, metadata and a list of fonts, and with two decimals, which is a hundredth of a point."""
+    text = re.sub(r"<!--.*?-->|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), text)
+    text = re.sub(r"font-family: .*?, sans-serif", "font-family: 'DejaVu Sans', sans-serif", text)
+    return re.sub(r"\s*\n\s*", "\n", text)
 
 
 if __name__ == "__main__":

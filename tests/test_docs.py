@@ -8,7 +8,9 @@ import pytest
 
 import multisched as ms
 
-DOCS = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *DOCS, *sorted((ROOT / "benchmarks").glob("*.md"))]
 OPTIONAL = ("jax", "torch", "optax", "matplotlib")
 
 
@@ -19,6 +21,33 @@ def sections():
             title = section.partition("\n")[0]
             if ">>> " in section:
                 yield pytest.param(section, id=f"{page.stem}: {title}")
+
+
+def outside_fences(text):
+    """The lines of a page that are not code between two fences."""
+    return "\n".join(re.split(r"^```.*$", text, flags=re.MULTILINE)[::2])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_are_fenced(page):
+    """No prompt begins a line outside a fence, where a repository page would show it as a quotation; fences close."""
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"^```", text, re.MULTILINE)) % 2 == 0
+    assert not re.search(r"^\s*>>>", outside_fences(text), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """Each relative link leads to a file of the repository, and its anchor to a heading of that page."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", outside_fences(page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = page.parent / name if name else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], target
 
 
 @pytest.mark.parametrize("section", list(sections()))
