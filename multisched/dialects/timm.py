@@ -11,20 +11,25 @@ Noise is not there: `noise_range_t` must be None. Bad arguments raise `ScheduleV
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
+from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau
-from multisched.dialects.timm_cycles import CosineLRScheduler, PolyLRScheduler, TanhLRScheduler
-from multisched.dialects.timm_parts import warmed, without_effect
-from multisched.dialects.timm_stable import WSDLRScheduler
+from multisched.dialects._arguments import count
 from multisched.dialects.torch import ReduceLROnPlateau
-from multisched.dialects.torch_cycles import count
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
-from multisched.schedules.decay import exponential
-from multisched.schedules.parts import above, length, real
+from multisched.schedules.catalogue import of_dialect
+from multisched.schedules.combine import delay, from_function, join, repeat, stretch, warmup
+from multisched.schedules.compose import maximum
+from multisched.schedules.curves import Way, along, power_of_gone, power_of_left
+from multisched.schedules.cycle import MOST_CYCLES, cosine_restarts, starts, warmup_stable_decay
+from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial, tanh
+from multisched.schedules.inverse import inverse_sqrt, inverse_time
+from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.piecewise import piecewise_constant
-from multisched.schedules.schedule import Schedule
+from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
 ]
 
 
+# --- at steps --------------------------------------------------------------------------------------------------------
 def StepLRScheduler(
     lr: float,
     decay_t: float,
@@ -61,13 +67,13 @@ def StepLRScheduler(
     >>> [lr(t) for t in (0, 1, 2, 4, 5, 7)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.25]
     """
-    without_effect(t_in_epochs, initialize, noise_range_t)
+    _without_effect(t_in_epochs, initialize, noise_range_t)
     rate, steps = real(lr, "lr"), length(decay_t, "decay_t", zero=False)
     if above(decay_rate, "decay_rate", 0) == 0:  # whose power of 0 is 1
         rule = piecewise_constant(rate, {math.ceil(steps): 0.0})
     else:
         rule = exponential(rate, decay_rate, steps, staircase=True)  # type: ignore[arg-type]
-    return warmed(rule, rate, warmup_t, warmup_lr_init, warmup_prefix)
+    return _warmed(rule, rate, warmup_t, warmup_lr_init, warmup_prefix)
 
 
 def MultiStepLRScheduler(
@@ -93,7 +99,7 @@ def MultiStepLRScheduler(
     >>> [lr(t) for t in (0, 1, 2, 3, 4)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
-    without_effect(t_in_epochs, initialize, noise_range_t)
+    _without_effect(t_in_epochs, initialize, noise_range_t)
     if not isinstance(decay_t, Sequence) or isinstance(decay_t, str):
         raise ScheduleValueError(f"decay_t must be a list of steps, got {shown(decay_t)}.")
     milestones = [count(step, f"Step {i} of decay_t") for i, step in enumerate(decay_t)]
@@ -102,9 +108,278 @@ def MultiStepLRScheduler(
     counts = Counter(max(step - 1, 0) for step in milestones)
     rate, factor = real(lr, "lr"), real(decay_rate, "decay_rate")
     rule = piecewise_scale(rate, {step: factor**times for step, times in counts.items()})
-    return warmed(rule, rate, warmup_t, warmup_lr_init, warmup_prefix)
+    return _warmed(rule, rate, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+# --- in cycles: half waves, powers, tangents -------------------------------------------------------------------------
+def _checked(
+    lr: Any, t_initial: Any, lr_min: Any, cycle_mul: Any, cycle_decay: Any, cycle_limit: Any
+) -> tuple[float, float, int, float, float, int]:
+    """The arguments of `cycles`, after the curve."""
+    return (
+        real(lr, "lr"),
+        above(lr_min, "lr_min", 0),
+        count(t_initial, "t_initial", 1),
+        above(cycle_mul, "cycle_mul", 1),
+        above(cycle_decay, "cycle_decay", 0),
+        count(cycle_limit, "cycle_limit"),
+    )
+
+
+def CosineLRScheduler(
+    lr: float,
+    t_initial: int,
+    lr_min: float = 0.0,
+    cycle_mul: float = 1.0,
+    cycle_decay: float = 1.0,
+    cycle_limit: int = 1,
+    warmup_t: int = 0,
+    warmup_lr_init: float = 0.0,
+    warmup_prefix: bool = False,
+    t_in_epochs: bool = True,
+    noise_range_t: None = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    k_decay: float = 1.0,
+    initialize: bool = True,
+) -> Schedule:
+    """Half waves from `lr` down to `lr_min`, at first in `t_initial` steps, and `lr_min` after `cycle_limit` of them.
+
+        lr_min + (lr * cycle_decay ** i - lr_min) * (1 + cos(pi * u ** k_decay)) / 2
+        u = (t - start_i) / length_i in cycle i,  length_i = t_initial * cycle_mul ** i
+
+    With `warmup_t`, a line from `warmup_lr_init` to `lr` comes first: before the wave if `warmup_prefix`, else in place
+    of its beginning, and then the value jumps from `lr` to where the wave is. `cycle_mul` is at least 1; with more, the
+    200th cycle is the last.
+
+    >>> lr = CosineLRScheduler(1.0, 8, warmup_t=2, warmup_lr_init=0.5)
+    >>> [round(lr(t), 4) for t in (0, 1, 2, 4, 8, 9)]
+    [0.5, 0.75, 0.8536, 0.5, 0.0, 0.0]
+    >>> CosineLRScheduler(1.0, 8, warmup_t=2, warmup_lr_init=0.5, warmup_prefix=True)
+    warmup(cosine(1.0, 8), 2, init=0.5)
+    """
+    _without_effect(t_in_epochs, initialize, noise_range_t)
+    given = _checked(lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit)
+    k = above(k_decay, "k_decay", 0, allowed=False)
+    if k == 1 and given[-1] > 1:
+        rule = _restarts(*given)
+    else:
+        rule = _cycles(lambda peak, end, steps: cosine(peak, steps, end, k=k), *given)  # type: ignore[arg-type]
+    return _warmed(rule, given[0], warmup_t, warmup_lr_init, warmup_prefix)
+
+
+def _restarts(lr: float, low: float, steps: int, longer: float, lower: float, limit: int) -> Schedule:
+    """Half waves whose peaks fall to 0, where those of the catalogue fall to their end: a second wave is the rest."""
+    last = limit if longer == 1 else min(limit, MOST_CYCLES)
+    if lower == 1 or low == 0:
+        return cosine_restarts(lr, steps, longer, lower, low, last)
+    both: Schedule = cosine_restarts(lr, steps, longer, lower, cycles=last) + cosine_restarts(
+        0, steps, longer, end=low, cycles=last
+    )
+    return both
+
+
+@schedule(
+    lambda init, end, steps, power, k: {
+        "init": real(init, "init"),
+        "end": real(end, "end"),
+        "steps": length(steps, "steps", zero=False),
+        "power": above(power, "power", 0, allowed=False),
+        "k": above(k, "k", 0, allowed=False),
+    }
+)
+@of_dialect("timm")
+def k_decay_polynomial(
+    xp: Namespace, step: Array, init: float, end: float, steps: int, power: float, k: float
+) -> Array:
+    """`end + (init - end) * (1 - u ** k) ** power`, `u` the part of `steps` that is over, 0 to 1.
+
+    >>> lr = k_decay_polynomial(1.0, 0.0, 4, power=2, k=2)
+    >>> [lr(step) for step in (0, 2, 4, 5)]
+    [1.0, 0.5625, 0.0, 0.0]
+    """
+
+    def curve(xp: Namespace, way: Way) -> Way:
+        return power_of_left(power)(xp, power_of_gone(k)(xp, way))
+
+    return along(xp, step, init, end, 0, steps, curve)
+
+
+def PolyLRScheduler(
+    lr: float,
+    t_initial: int,
+    power: float = 0.5,
+    lr_min: float = 0.0,
+    cycle_mul: float = 1.0,
+    cycle_decay: float = 1.0,
+    cycle_limit: int = 1,
+    warmup_t: int = 0,
+    warmup_lr_init: float = 0.0,
+    warmup_prefix: bool = False,
+    t_in_epochs: bool = True,
+    noise_range_t: None = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    k_decay: float = 1.0,
+    initialize: bool = True,
+) -> Schedule:
+    """`lr_min + (lr * cycle_decay ** i - lr_min) * (1 - u ** k_decay) ** power`; see `CosineLRScheduler` for the rest.
+
+    `power` is at least 0; at 0 each cycle is level.
+
+    >>> lr = PolyLRScheduler(1.0, 4, power=1, cycle_decay=0.5, cycle_limit=2)
+    >>> [lr(t) for t in (0, 2, 3, 4, 6, 8, 9)]
+    [1.0, 0.5, 0.25, 0.5, 0.25, 0.0, 0.0]
+    """
+    _without_effect(t_in_epochs, initialize, noise_range_t)
+    given = _checked(lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit)
+    exponent, k = above(power, "power", 0), above(k_decay, "k_decay", 0, allowed=False)
+
+    def curve(peak: float, end: float, steps: Any) -> Schedule:
+        if exponent == 0:
+            return linear(peak, end, 0, begin=steps)
+        return polynomial(peak, end, steps, exponent) if k == 1 else k_decay_polynomial(peak, end, steps, exponent, k)
+
+    return _warmed(_cycles(curve, *given), given[0], warmup_t, warmup_lr_init, warmup_prefix)
+
+
+def TanhLRScheduler(
+    lr: float,
+    t_initial: int,
+    lb: float = -7.0,
+    ub: float = 3.0,
+    lr_min: float = 0.0,
+    cycle_mul: float = 1.0,
+    cycle_decay: float = 1.0,
+    cycle_limit: int = 1,
+    warmup_t: int = 0,
+    warmup_lr_init: float = 0.0,
+    warmup_prefix: bool = False,
+    t_in_epochs: bool = True,
+    noise_range_t: None = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    initialize: bool = True,
+) -> Schedule:
+    """`lr_min + (lr * cycle_decay ** i - lr_min) * (1 - tanh(lb * (1 - u) + ub * u)) / 2`; `lb` is less than `ub`.
+
+    See `CosineLRScheduler` for the rest. Only here a warm-up that is no prefix goes to where the tangent is when it is
+    over. A tangent begins a little below `lr` and ends a little above `lr_min`.
+
+    >>> lr = TanhLRScheduler(1.0, 10, warmup_t=2)
+    >>> [round(lr(t), 4) for t in (0, 1, 2, 7, 9, 10)]
+    [0.0, 0.5, 1.0, 0.5, 0.018, 0.0]
+    """
+    _without_effect(t_in_epochs, initialize, noise_range_t)
+    given = _checked(lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit)
+    lower, upper = real(lb, "lb"), real(ub, "ub")
+    if lower >= upper:
+        raise ScheduleValueError(f"lb must be less than ub, got {lb!r} and {ub!r}.")
+    rule = _cycles(lambda peak, end, steps: tanh(peak, steps, end, lower, upper), *given)  # type: ignore[arg-type]
+    peak = given[0] if flag(warmup_prefix, "warmup_prefix") else rule(count(warmup_t, "warmup_t"))
+    return _warmed(rule, peak, warmup_t, warmup_lr_init, warmup_prefix)
+
+
+# --- up for long, then down ------------------------------------------------------------------------------------------
+_CURVES = ("linear", "1-sqrt", "cosine")  # of the catalogue
+
+
+def WSDLRScheduler(
+    lr: float,
+    t_initial: int,
+    decay_t: int,
+    lr_min: float = 0.0,
+    stable_fn: str = "constant",
+    stable_timescale: float | None = None,
+    stable_power: float = 0.5,
+    decay_fn: str | Callable[[Any], Any] = "1-sqrt",
+    decay_power: float = 0.5,
+    decay_ratio: float = 0.1,
+    warmup_t: int = 0,
+    warmup_lr_init: float = 0.0,
+    t_in_epochs: bool = True,
+    noise_range_t: None = None,
+    noise_pct: float = 0.67,
+    noise_std: float = 1.0,
+    noise_seed: int = 42,
+    initialize: bool = True,
+) -> Schedule:
+    """A line up to `lr` in `warmup_t` steps, `lr` times `stable`, and in the last `decay_t` of `t_initial` more, down.
+
+        s = t - warmup_t
+        lr_min + (max(lr * stable(s), lr_min) - lr_min) * decay(u),  u = (s - (t_initial - decay_t)) / decay_t
+
+        stable: 1 ("constant");  1 / sqrt(1 + s / stable_timescale) ("rsqrt");  (1 + s / stable_timescale) ** -power
+            ("power"); the timescale is `warmup_t` unless given
+        decay: 1 - u ("linear");  1 - sqrt(u) ("1-sqrt");  (1 + cos(pi * u)) / 2 ("cosine");  1 - u ** decay_power
+            ("power");  (decay_ratio ** u - decay_ratio) / (1 - decay_ratio) ("exp"); or a function of u
+
+    A function has a value at 0, too, though the rate is that of `stable` there. On arrays, it is given an array: see
+    `ms.from_function`.
+
+    >>> lr = WSDLRScheduler(1.0, 8, decay_t=4, decay_fn="linear", warmup_t=2)
+    >>> [lr(t) for t in (0, 1, 2, 6, 8, 10, 11)]
+    [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+    """
+    _without_effect(t_in_epochs, initialize, noise_range_t)
+    rate, low = real(lr, "lr"), above(lr_min, "lr_min", 0)
+    whole, down = count(t_initial, "t_initial", 1), count(decay_t, "decay_t", 1)
+    rising, init = count(warmup_t, "warmup_t"), real(warmup_lr_init, "warmup_lr_init")
+    if down > whole:
+        raise StepCountError(f"decay_t must be at most t_initial, got {decay_t!r} and {t_initial!r}.")
+    left = _left(decay_fn, whole - down, down, decay_power, decay_ratio)
+    stable = _stable(rate, rising, stable_fn, stable_timescale, stable_power)
+    if stable_fn == "constant" and rate >= low and decay_fn in _CURVES:
+        begin = init if rising else 0
+        return warmup_stable_decay(rate, rising, whole - down, down, begin, low, decay=str(decay_fn))
+    if low:
+        stable = maximum(stable, low)
+    return _warmed(stable * left + low * (1 - left) if low else stable * left, rate, rising, init, True)
+
+
+def _stable(lr: float, warmup_t: int, stable_fn: Any, timescale: Any, power: Any) -> Schedule:
+    kind = one_of(stable_fn, "stable_fn", "constant", "rsqrt", "power")
+    exponent = above(power, "stable_power", 0, allowed=False)
+    if kind == "constant":
+        return constant(lr)
+    scale: Any = length(warmup_t if timescale is None else timescale, "stable_timescale", zero=False)
+    if kind == "rsqrt":
+        return inverse_sqrt(lr, 0, scale)
+    return lr * inverse_time(1, 1, scale) ** exponent
+
+
+def _left(decay_fn: Any, begin: int, steps: int, power: Any, ratio: Any) -> Schedule:
+    """From 1 to 0 in `steps`: the factor of what is above `lr_min`."""
+    exponent, rest = above(power, "decay_power", 0, allowed=False), above(ratio, "decay_ratio", 0, allowed=False)
+    if rest >= 1:
+        raise ScheduleValueError(f"decay_ratio must be less than 1, got {ratio!r}.")
+    if callable(decay_fn):
+        return _called(decay_fn, begin, steps)
+    kind = one_of(decay_fn, "decay_fn", *_CURVES, "power", "exp")
+    if kind == "power":
+        return 1 - linear(0, 1, steps, begin) ** exponent
+    if kind == "exp":
+        return (exponential(1, rest, steps, begin, end=rest) - rest) / (1 - rest)
+    return warmup_stable_decay(1, 0, begin, steps, decay=kind)
+
+
+def _called(decay_fn: Callable[[Any], Any], begin: int, steps: int) -> Schedule:
+    """A function of the part that is over, whose value counts after `begin` alone."""
+    try:
+        first, last = float(decay_fn(0.0)), float(decay_fn(1.0))
+    except (TypeError, ValueError) as cause:
+        raise ScheduleValueError(f"decay_fn must give a number at 0 and at 1, unlike {shown(decay_fn)}.") from cause
+    part = decay_fn if isinstance(decay_fn, Schedule) else from_function(decay_fn)
+    falling = delay(stretch(part, steps), begin)
+    if first != 1:
+        falling = _switched(constant(1), falling, begin + 1)
+    return join([falling, constant(last)], [begin + steps])
+
+
+# --- of a metric -----------------------------------------------------------------------------------------------------
 def PlateauLRScheduler(
     lr: float,
     decay_rate: float = 0.1,
@@ -132,7 +407,7 @@ def PlateauLRScheduler(
     >>> PlateauLRScheduler(0.1, decay_rate=0.5, patience_t=2, lr_min=0.01)
     plateau(0.1, factor=0.5, patience=2, mode='max', minimum=0.01, threshold_mode='rel', eps=1e-08)
     """
-    without_effect(True, initialize, noise_range_t)
+    _without_effect(True, initialize, noise_range_t)
     if count(warmup_t, "warmup_t") > 0:
         raise ScheduleOptionError(
             "warmup_t must be 0: the rule of a metric begins with the first metric. "
@@ -140,3 +415,84 @@ def PlateauLRScheduler(
         )
     real(warmup_lr_init, "warmup_lr_init")
     return ReduceLROnPlateau(lr, mode, decay_rate, patience_t, threshold, cooldown=cooldown_t, min_lr=lr_min)
+
+
+# --- what they have in common: options without effect ----------------------------------------------------------------
+_Curve = Callable[[float, float, float], Schedule]
+"""One cycle: from a value, to another, in so many steps."""
+
+
+def _without_effect(t_in_epochs: Any, initialize: Any, noise_range_t: Any) -> None:
+    """Check what makes no difference to the value at a step, or must not."""
+    flag(t_in_epochs, "t_in_epochs")
+    flag(initialize, "initialize")
+    if noise_range_t is not None:
+        raise ScheduleOptionError(
+            "noise_range_t must be None: the noise of timm is drawn from the generator of torch at each step, and is "
+            f"no formula of the step, got {shown(noise_range_t)}."
+        )
+
+
+# --- one after the other ---------------------------------------------------------------------------------------------
+def _switched(before: Schedule, after: Schedule, step: int) -> Schedule:
+    """`before`, and `after` from a step on, on one clock: unlike in `join`, the second does not start anew."""
+    both: Schedule = before * piecewise_constant(1, {step: 0}) + after * piecewise_constant(0, {step: 1})
+    return both
+
+
+def _warmed(after: Schedule, peak: float, warmup_t: Any, warmup_lr_init: Any, warmup_prefix: Any) -> Schedule:
+    """A line up to `peak`, then the schedule: from its beginning if the line is a prefix, else on the same clock."""
+    steps, init = count(warmup_t, "warmup_t"), real(warmup_lr_init, "warmup_lr_init")
+    prefix = flag(warmup_prefix, "warmup_prefix")
+    if steps == 0:
+        return after
+    if prefix and after(0) == peak:
+        return warmup(after, steps, init)
+    line = linear(init, peak, steps)
+    return join([line, after], [steps]) if prefix else _switched(line, after, steps)
+
+
+def _in_turn(rules: Sequence[Schedule], begins: Sequence[float]) -> Schedule:
+    """Each schedule from its own beginning, which may be a fraction, up to the next."""
+    if all(begin == int(begin) for begin in begins):
+        return join(rules, [int(begin) for begin in begins[1:]])
+    firsts = [math.ceil(begin) for begin in begins]
+    windows = [piecewise_constant(1, {firsts[1]: 0})]
+    windows += [piecewise_constant(0, {first: 1, end: 0}) for first, end in pairwise(firsts[1:])]
+    windows += [piecewise_constant(0, {firsts[-1]: 1})]
+    late = [delay(rule, begin) for rule, begin in zip(rules, begins, strict=True)]  # type: ignore[arg-type]  # fractions
+    return _sum([rule * window for rule, window in zip(late, windows, strict=True)])
+
+
+def _sum(terms: list[Schedule]) -> Schedule:
+    """Added up in pairs, so that many are not nested deeply."""
+    half = len(terms) // 2
+    return _sum(terms[:half]) + _sum(terms[half:]) if half else terms[0]
+
+
+# --- cycles ----------------------------------------------------------------------------------------------------------
+def _cycles(curve: _Curve, lr: float, low: float, steps: int, longer: float, lower: float, limit: int) -> Schedule:
+    """Cycle i from `lr * lower ** i` to `low` in `steps * longer ** i`; after the last, `low`."""
+    if limit == 0:
+        return constant(low)
+    if limit == 1:
+        return curve(lr, low, steps)
+    if longer == 1:
+        return join([_alike(curve, lr, low, steps, lower), constant(low)], [limit * steps])
+    ends = [_whole(end) for end in starts(steps, longer, min(limit, MOST_CYCLES))]
+    rules = [curve(lr * lower**i, low, steps * longer**i) for i in range(len(ends))]
+    return _in_turn(rules, [0, *ends[:-1]])
+
+
+def _whole(step: float) -> float:
+    """`step`, or the integer that it is but for rounding."""
+    return round(step) if math.isclose(step, round(step), rel_tol=1e-12) else step
+
+
+def _alike(curve: _Curve, lr: float, low: float, steps: int, lower: float) -> Schedule:
+    """Cycles of one length, for ever."""
+    if lower == 1:
+        return repeat(curve(lr, low, steps), steps)
+    peaks = exponential(lr, lower, steps, staircase=True) if lower else piecewise_constant(lr, {steps: 0})
+    wave = repeat(curve(1, 0, steps), steps)
+    return peaks * wave + low * (1 - wave) if low else peaks * wave

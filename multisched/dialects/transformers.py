@@ -11,21 +11,25 @@ divides by zero: `docs/dialects-transformers.md` names them.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
+from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau
-from multisched.dialects.optax_curves import whole
+from multisched.dialects._arguments import whole
 from multisched.dialects.torch import ReduceLROnPlateau
-from multisched.dialects.transformers_stable import get_wsd_schedule
-from multisched.dialects.transformers_waves import after_line, ahead, lowest, restarts, wave
 from multisched.errors import ScheduleOptionError, ScheduleValueError, shown
-from multisched.schedules import decay
-from multisched.schedules.decay import constant, linear
+from multisched.schedules.catalogue import of_dialect
+from multisched.schedules.clock import floating, later, since
+from multisched.schedules.combine import join, repeat, stretch, warmup
+from multisched.schedules.cycle import cosine_restarts, warmup_stable_decay
+from multisched.schedules.decay import constant, cosine, linear, polynomial
 from multisched.schedules.inverse import inverse_sqrt
-from multisched.schedules.parts import above, real
+from multisched.schedules.parts import a_schedule, above, length, one_of, real
 from multisched.schedules.piecewise import piecewise_constant
-from multisched.schedules.schedule import Schedule
+from multisched.schedules.schedule import Schedule, schedule
 
 __all__ = [
     "get_constant_schedule",
@@ -41,12 +45,6 @@ __all__ = [
     "get_scheduler",
     "get_wsd_schedule",
 ]
-
-
-def _lengths(num_warmup_steps: Any, num_training_steps: Any) -> tuple[int, int]:
-    """The length of the warm-up, and that of the rest, 0 if the warm-up is longer than the whole."""
-    warm = whole(num_warmup_steps, "num_warmup_steps", zero=True)
-    return warm, max(0, whole(num_training_steps, "num_training_steps", zero=True) - warm)
 
 
 # --- level, or along a line or a power -------------------------------------------------------------------------------
@@ -81,7 +79,7 @@ def get_linear_schedule_with_warmup(lr: float, num_warmup_steps: int, num_traini
     warmup(linear(1.0, 0.0, 4), 2)
     """
     rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    return after_line(linear(rate, 0.0, rest) if rest else constant(0.0), warm, rate)
+    return _after_line(linear(rate, 0.0, rest) if rest else constant(0.0), warm, rate)
 
 
 def get_polynomial_decay_schedule_with_warmup(
@@ -105,8 +103,8 @@ def get_polynomial_decay_schedule_with_warmup(
     elif exponent == 0:
         rule = piecewise_constant(rate, {rest + 1: end})
     else:
-        rule = linear(rate, end, rest) if exponent == 1 else decay.polynomial(rate, end, rest, exponent)
-    return after_line(rule, warm, rate)
+        rule = linear(rate, end, rest) if exponent == 1 else polynomial(rate, end, rest, exponent)
+    return _after_line(rule, warm, rate)
 
 
 def get_inverse_sqrt_schedule(lr: float, num_warmup_steps: int, timescale: float | None = None) -> Schedule:
@@ -151,7 +149,7 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
     [0.0, 0.5, 1.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
     rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    return after_line(restarts(rate, max(1, rest), above(num_cycles, "num_cycles", 0)), warm, rate)
+    return _after_line(_restarts(rate, max(1, rest), above(num_cycles, "num_cycles", 0)), warm, rate)
 
 
 def get_cosine_with_min_lr_schedule_with_warmup(
@@ -170,8 +168,8 @@ def get_cosine_with_min_lr_schedule_with_warmup(
     [0.0, 0.5, 1.0, 0.75, 0.5, 0.75]
     """
     rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    low = lowest(rate, min_lr, min_lr_rate)
-    return after_line(wave(rate, low, max(1, rest), above(num_cycles, "num_cycles", 0)), warm, rate)
+    low = _lowest(rate, min_lr, min_lr_rate)
+    return _after_line(_wave(rate, low, max(1, rest), above(num_cycles, "num_cycles", 0)), warm, rate)
 
 
 def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
@@ -194,14 +192,74 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     [0.5, 1.0, 0.75, 0.5, 0.75]
     """
     rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    low = lowest(rate, min_lr, min_lr_rate)
+    low = _lowest(rate, min_lr, min_lr_rate)
     first = None if warmup_lr_rate is None else above(warmup_lr_rate, "warmup_lr_rate", 0)
-    waves = wave(rate, low, max(1, rest), above(num_cycles, "num_cycles", 0))
+    waves = _wave(rate, low, max(1, rest), above(num_cycles, "num_cycles", 0))
     if warm == 0:
         return ahead(waves, 1)
     if warm == 1 and first is not None:
         return piecewise_constant(first, {1: 1.0}) * waves
-    return after_line(waves, warm - 1, rate, rate / warm if first is None else rate * first)
+    return _after_line(waves, warm - 1, rate, rate / warm if first is None else rate * first)
+
+
+# --- up, level, and down ---------------------------------------------------------------------------------------------
+def get_wsd_schedule(
+    lr: float,
+    num_warmup_steps: int,
+    num_decay_steps: int,
+    num_training_steps: int | None = None,
+    num_stable_steps: int | None = None,
+    warmup_type: str = "linear",
+    decay_type: str = "cosine",
+    min_lr_ratio: float = 0,
+    num_cycles: float = 0.5,
+) -> Schedule:
+    """From `min_lr_ratio * lr` up to `lr`, level, and down again, where it stays.
+
+    The level phase takes `num_stable_steps`, or what the other two leave of `num_training_steps`; if that is less than
+    nothing, so much of the decay is left out. Where both are given, the first counts. "1-sqrt" falls as the square root
+    of the time, and rises as one minus the root of the time left. `num_cycles` is that of a decay of "cosine".
+
+    >>> lr = get_wsd_schedule(1.0, 2, 4, num_training_steps=10, decay_type="linear")
+    >>> [lr(step) for step in (0, 1, 2, 6, 8, 10, 11)]
+    [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+    >>> lr
+    warmup_stable_decay(1.0, 2, 4, 4)
+    """
+    rate, cycles = above(lr, "lr", 0), above(num_cycles, "num_cycles", 0)
+    low = rate * above(min_lr_ratio, "min_lr_ratio", 0)
+    warm, fall = (
+        whole(steps, what, zero=True)
+        for steps, what in ((num_warmup_steps, "num_warmup_steps"), (num_decay_steps, "num_decay_steps"))
+    )
+    level = _level(warm + fall, num_training_steps, num_stable_steps)
+    for kind, what in ((warmup_type, "warmup_type"), (decay_type, "decay_type")):
+        one_of(kind, what, "linear", "cosine", "1-sqrt")
+    one_way = decay_type != "cosine" or cycles == 0.5
+    if one_way and warmup_type != "1-sqrt" and level >= 0:
+        return warmup_stable_decay(rate, warm, level, fall, low, low, warmup_type, decay_type)
+    stay = max(level, 0)
+    if one_way:
+        rest = warmup_stable_decay(rate, 0, stay, fall, end=low, decay=decay_type)
+    else:
+        rest = join([constant(rate), _wave(rate, low, max(1, fall), cycles), constant(low)], [stay, stay + fall])
+    rest = ahead(rest, -level) if level < 0 else rest
+    return join([_RISES[warmup_type](low, rate, warm), rest], [warm]) if warm else rest
+
+
+_RISES: Mapping[str, Callable[[float, float, int], Schedule]] = {
+    "linear": linear,
+    "cosine": lambda low, high, steps: cosine(low, steps, high),
+    "1-sqrt": lambda low, high, steps: polynomial(low, high, steps, 0.5),
+}
+
+
+def _level(others: int, num_training_steps: Any, num_stable_steps: Any) -> int:
+    if num_stable_steps is not None:
+        return whole(num_stable_steps, "num_stable_steps", zero=True)
+    if num_training_steps is None:
+        raise ScheduleOptionError("One of num_training_steps and num_stable_steps is needed, got neither.")
+    return whole(num_training_steps, "num_training_steps", zero=True) - others
 
 
 # --- of a metric, and by name ----------------------------------------------------------------------------------------
@@ -257,3 +315,96 @@ def get_scheduler(
     except TypeError as cause:
         raise ScheduleOptionError(f"{name!r} takes {signature}, got {shown({**given, **more})}: {cause}.") from cause
     return build(*bound.args, **bound.kwargs)
+
+
+# --- what they are made of: a line before, waves, restarts -----------------------------------------------------------
+def _lengths(num_warmup_steps: Any, num_training_steps: Any) -> tuple[int, int]:
+    """The length of the warm-up, and that of the rest, 0 if the warm-up is longer than the whole."""
+    warm = whole(num_warmup_steps, "num_warmup_steps", zero=True)
+    return warm, max(0, whole(num_training_steps, "num_training_steps", zero=True) - warm)
+
+
+def _after_line(rule: Schedule, steps: int, peak: float, init: float = 0.0) -> Schedule:
+    """A line from `init` towards `peak`, then a schedule, which need not begin there."""
+    if steps == 0:
+        return rule
+    if rule(0) == peak:
+        return warmup(rule, steps, init)
+    return join([linear(init, peak, steps), rule], [steps])
+
+
+def _lowest(rate: float, min_lr: float | None, min_lr_rate: float | None) -> float:
+    """What a wave goes down to, given as it is or as a part of the rate."""
+    if (min_lr is None) == (min_lr_rate is None):
+        raise ScheduleOptionError(
+            f"One of min_lr and min_lr_rate is needed, and not both, got {min_lr!r} and {min_lr_rate!r}."
+        )
+    if min_lr is None:
+        return rate * above(min_lr_rate, "min_lr_rate", 0)
+    if rate == 0:
+        raise ScheduleValueError(f"min_lr is taken as a part of lr, which must not be 0 then, got min_lr={min_lr!r}.")
+    return above(min_lr, "min_lr", 0)
+
+
+def _in_whole_steps(cycles: float, steps: int) -> tuple[int, int]:
+    """`cycles` in `steps`, as so many cycles in so many steps, both whole: 1.5 in 100 are 3 in 200."""
+    per_step = Fraction(str(cycles)) / steps
+    return per_step.numerator, per_step.denominator
+
+
+def _float(number: Fraction) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf  # which `length` refuses
+
+
+def _wave(high: float, low: float, steps: int, cycles: float) -> Schedule:
+    """From `high` down to `low` and up again, `cycles` times in `steps`, and on for ever."""
+    if cycles == 0:
+        return constant(high)
+    waves, period = _in_whole_steps(cycles, steps)
+    if waves == 1 and period % 2 == 0:
+        return repeat(_down_and_up(high, low, period // 2), period)
+    one = _down_and_up(high, low, 1)
+    stretched = stretch(one if waves == 1 else repeat(one, 2), _float(Fraction(period, 2 * waves)))
+    # From the beginning again after each period, so that the steps within a wave do not lose digits far out.
+    return repeat(stretched, period) if period < _FAR else stretched
+
+
+def _down_and_up(high: float, low: float, steps: int) -> Schedule:
+    """One wave: half of it in `steps`, the other half in as many."""
+    return join([cosine(high, steps, low), cosine(low, steps, high)], [steps])
+
+
+_FAR = 2**31  # a period that no step reaches
+
+
+def _restarts(high: float, steps: int, cycles: float) -> Schedule:
+    """Half waves from `high` to 0, `cycles` of them in `steps`; then 0."""
+    if cycles == 0:
+        return piecewise_constant(high, {steps: 0.0})
+    if cycles == 1:
+        return cosine(high, steps)
+    waves, period = _in_whole_steps(cycles, steps)
+    if waves == 1 and cycles == int(cycles):
+        return cosine_restarts(high, period, cycles=int(cycles))
+    each: Any = period if waves == 1 else _float(Fraction(period, waves))
+    for_ever = cosine_restarts(high, each)
+    if waves > 1 and period < steps:
+        for_ever = repeat(for_ever, period)
+    return join([for_ever, constant(0.0)], [steps])
+
+
+def _ahead(xp: Namespace, step: Array, schedule: Schedule, steps: float) -> list[Array]:
+    return [later(xp, step, int(steps)) if steps == int(steps) else floating(xp, since(xp, step, 0)) + steps]
+
+
+@schedule(
+    lambda schedule, steps: {"schedule": a_schedule(schedule, "schedule"), "steps": length(steps, "steps")},
+    clock=_ahead,
+)
+@of_dialect("transformers")
+def ahead(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
+    """A schedule without its first steps: `schedule(step + steps)`."""
+    return schedule

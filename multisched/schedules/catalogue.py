@@ -61,11 +61,11 @@ CATALOGUE: Mapping[str, Constructor] = MappingProxyType(
 """The constructors of all schedules that are data, and of their arithmetic, by the names of the array API."""
 
 _FORMULAS_OF_DIALECTS = {
-    "timm.k_decay_polynomial": "multisched.dialects.timm_cycles",
-    "torch.OneCycleLR": "multisched.dialects.torch_cycles",
-    "torch.OneCycleMomentum": "multisched.dialects.torch_cycles",
-    "torch.by_cycle": "multisched.dialects.torch_cycles",
-    "transformers.ahead": "multisched.dialects.transformers_waves",
+    "timm.k_decay_polynomial": "multisched.dialects.timm",
+    "torch.OneCycleLR": "multisched.dialects.torch",
+    "torch.OneCycleMomentum": "multisched.dialects.torch",
+    "torch.by_cycle": "multisched.dialects.torch",
+    "transformers.ahead": "multisched.dialects.transformers",
 }
 
 

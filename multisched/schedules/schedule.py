@@ -268,8 +268,15 @@ def _named(schedule: Schedule, arguments: dict[str, Any]) -> tuple[str, str, dic
     return schedule._formula.__module__, schedule._formula.__qualname__, arguments
 
 
+_MOVED = {  # where pickles of 0.1 look for constructors, and where these stand now
+    "multisched.dialects.timm_cycles": "multisched.dialects.timm",
+    "multisched.dialects.torch_cycles": "multisched.dialects.torch",
+    "multisched.dialects.transformers_waves": "multisched.dialects.transformers",
+}
+
+
 def _rebuild(module: str, name: str, arguments: dict[str, Any]) -> Any:
-    return getattr(importlib.import_module(module), name)(**arguments)
+    return getattr(importlib.import_module(_MOVED.get(module, module)), name)(**arguments)
 
 
 def _rebuild_nodes(nodes: list[tuple[str, str, dict[str, Any], list[int], tuple[tuple[str, int | None], ...]]]) -> Any:

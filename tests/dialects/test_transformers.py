@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import multisched as ms
 from multisched.dialects import transformers as dialect
-from multisched.dialects.transformers_waves import ahead
+from multisched.dialects.transformers import ahead
 
 MOST = 130  # updates
 
