@@ -190,7 +190,7 @@ def test_a_plot_that_cannot_be_saved(run, extra, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("multisched.plotting.save", full)
+    monkeypatch.setattr("multisched.cli.demo.save", full)
     result = run("demo", "--steps", "2")
     assert result.exit_code == 1
     assert "Test accuracy of the averaged weights" in result.output

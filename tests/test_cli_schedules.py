@@ -76,3 +76,45 @@ def test_help_teaches(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "warmup(cosine(0.1, 1000), 100)" in result.output
+
+
+WRONG = {
+    "a rule of averages": (("table", "ema(0.9)"), "ema(0.9) is a rule of averages, Ema:"),
+    "a schedule of arrays": (
+        ("table", "piecewise_constant([1, 2], {3: [4, 5]})"),
+        "a schedule of arrays of shape (2,)",
+    ),
+    "no steps": (("table", "constant(1)", "--steps", "0"), "0 is not in the range"),
+    "an unknown format": (("table", "constant(1)", "--format", "xml"), "'xml' is not one of 'csv', 'json'"),
+    "nothing to compare with": (("compare", "constant(1)"), "Missing argument"),
+    "a negative tolerance": (("compare", "1", "2", "--tolerance", "-1"), "-1.0 is not in the range"),
+    "no ending": (("plot", "constant(1)", "-o", "picture"), "FILE ends in the kind of picture, such as .png;"),
+    "no folder": (("plot", "constant(1)", "-o", "nowhere/a.png"), "There is no directory 'nowhere'."),
+    "an unknown command": (("tabel", "constant(1)"), "No such command 'tabel'."),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG.values(), ids=WRONG)
+def test_wrong_input(arguments, said, tmp_path, monkeypatch):
+    """Input that is not right is answered in one line after the usage, with exit code 2; no file is written."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].startswith("Error: ")
+    assert said in result.output.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kind_of_picture_that_matplotlib_does_not_know(tmp_path):
+    """The error names the kinds that there are."""
+    pytest.importorskip("matplotlib", reason="matplotlib, of the extra plot, is not installed")
+    result = run("plot", "constant(1)", "-o", str(tmp_path / "picture.doc"))
+    assert result.exit_code == 2
+    assert "pdf, " in result.output.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_finite_in_json():
+    """JSON has no infinity: it is null there."""
+    result = run("table", "1 / linear(0.0, 1.0, 1)", "--steps", "2", "--format", "json")
+    assert [list(record.values()) for record in json.loads(result.output)] == [[0, None], [1, 1.0]]

@@ -23,8 +23,6 @@ SLOW = {"importlib", "matplotlib", "ml_dtypes", "optree", "plotext", "sklearn"}
 """Besides frameworks: what is not always there, or takes long to import and is rarely needed."""
 
 LAZY = {
-    ("cli", "demo"): "imports scikit-learn",
-    ("cli", "plotting"): "imports Matplotlib",
     ("graph.tensor", "graph.namespace"): "(to go) a circle",
 }
 """The files of multisched that another one imports inside a function, and why: at most eight."""

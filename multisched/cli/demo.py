@@ -1,66 +1,35 @@
-"""The command line: `multisched demo`, and the commands of `cli_schedules`.
+"""`multisched demo`: the documented examples, and a classifier that is declared variables throughout."""
 
-Frameworks, scikit-learn and matplotlib are imported by the command that needs them, so that `--help` is quick and works
-without them. What the user can put right is one line on stderr: exit code 2 for an option, 1 for what is missing.
-"""
-
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 import multisched as ms
-from multisched.cli_schedules import compare, plot, table
+from multisched.cli._errors import check_folder, one_line
+from multisched.demo import EXAMPLES, Batch, History, learning_rate, load_digits, run, transcript
 from multisched.errors import BackendNotInstalled, UnknownBackend
-
-if TYPE_CHECKING:
-    from multisched.demo import Batch, History
+from multisched.plotting import draw, save
 
 _EXTRA = 'pip install "multisched[demo]"'
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(ms.__version__, prog_name="multisched")
-def main() -> None:
-    """Variables that update themselves online, the same on NumPy, JAX and PyTorch.
-
-    A schedule is a number that depends on how many updates have happened; a statistic, such as a moving average,
-    depends on the values seen so far. Declared as variables, they record their own updates, and every function is built
-    with these updates or without them.
-
-    \b
-    See it work:              multisched demo
-    The same on PyTorch:      multisched demo --backend torch
-    Look at a schedule:       multisched plot "warmup(cosine(0.1, 1000), 100)"
-    In your own code:         import multisched as ms
-    """
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _checked_backend(context: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
         ms.get_backend(value)
     except UnknownBackend as cause:
-        raise click.BadParameter(_one_line(cause)) from cause
+        raise click.BadParameter(one_line(cause)) from cause
     except BackendNotInstalled as cause:
-        raise click.ClickException(_one_line(cause)) from cause
+        raise click.ClickException(one_line(cause)) from cause
     return value
 
 
 def _checked_out(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
     if value.suffix.lower() != ".png":
-        raise click.BadParameter(f"The plot is a PNG picture, so FILE ends in .png; got {str(value)!r}.")
-    if not value.parent.is_dir():
-        raise click.BadParameter(f"There is no directory {str(value.parent)!r}.")
-    if not os.access(value.parent, os.W_OK):  # said before the training, not after it
-        raise click.BadParameter(f"You may not write to the directory {str(value.parent)!r}.")
+        raise click.BadParameter(f"FILE ends in .png, since the plot is a PNG picture; got {str(value)!r}.")
+    check_folder(value)
     return value
 
 
@@ -70,11 +39,11 @@ def _needing_the_extra() -> Iterator[None]:
         yield
     except ImportError as cause:
         raise click.ClickException(
-            f"The demo needs a package that is not installed ({_one_line(cause)}). Install it with {_EXTRA}"
+            f"The demo needs a package that is not installed ({one_line(cause)}). Install it with {_EXTRA}"
         ) from cause
 
 
-@main.command(epilog=f"The training needs scikit-learn and matplotlib:  {_EXTRA}")
+@click.command(epilog=f"The training needs scikit-learn and matplotlib:  {_EXTRA}")
 @click.option(
     "--backend",
     metavar="NAME",
@@ -131,21 +100,17 @@ def demo(backend: str, steps: int, seed: int, out: Path) -> None:
 
 
 def _show_examples(backend: str) -> None:
-    from multisched.demo import EXAMPLES, transcript
-
     for name, source in EXAMPLES.items():
         click.echo(f"\n{name}, as documented")
         for line in transcript(source, backend):
             click.echo(line)
 
 
-def _bar(drawn: Iterator["Batch"], steps: int) -> AbstractContextManager[Iterable["Batch"]]:
+def _bar(drawn: Iterator[Batch], steps: int) -> AbstractContextManager[Iterable[Batch]]:
     return click.progressbar(drawn, length=steps, label="Training", file=sys.stderr)
 
 
-def _train(backend: str, steps: int, seed: int) -> "History":
-    from multisched.demo import learning_rate, load_digits, run
-
+def _train(backend: str, steps: int, seed: int) -> History:
     digits = load_digits(seed)
     learn, test = len(digits.train.labels), len(digits.test.labels)
     click.echo(
@@ -161,14 +126,8 @@ def _train(backend: str, steps: int, seed: int) -> "History":
     return history
 
 
-def _save_plot(history: "History", backend: str, out: Path) -> None:
-    from multisched.plotting import draw, save
-
+def _save_plot(history: History, backend: str, out: Path) -> None:
     try:
         save(draw(history, f"Softmax classifier of handwritten digits, on {backend}"), out)
     except OSError as cause:
-        raise click.ClickException(f"The plot cannot be saved: {_one_line(cause)}") from cause
-
-
-for _command in (plot, table, compare):
-    main.add_command(_command)
+        raise click.ClickException(f"The plot cannot be saved: {one_line(cause)}") from cause
