@@ -1,133 +1,72 @@
 """multisched: variables that update themselves online, on NumPy, JAX and PyTorch.
 
-Lower case is a rule: plain data, pure, of no backend (`piecewise_constant`, `ema`). A capital letter is a thing with
-state, which lives on a backend and changes (`PiecewiseConstant`, `Variable`). `declare` leads from one to the other.
+A lower-case name is a rule: plain data, pure, and of no backend (`piecewise_constant`, `ema`). A capitalised name is an
+object with state, which lives on a backend and changes (`PiecewiseConstant`, `Variable`). `declare` turns the first
+kind into the second.
 """
 
-import importlib
+import sys
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-import multisched.runtime.registry  # noqa: F401 (it tells rules what frameworks are there)
-from multisched import errors  # noqa: F401 (in __all__)
+from multisched.arrays import ask_for_frameworks
+from multisched.runtime.registry import framework_of, new_frameworks
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "multisched.averages": (
-        "EmaState",
-        "PacedState",
-        "PlateauState",
-        "PowerEmaState",
-        "SmaState",
-        "Statistic",
-        "SwaState",
-        "ema",
-        "paced",
-        "plateau",
-        "power_ema",
-        "sma",
-        "swa",
-    ),
-    "multisched.frontend.checkpoint": (
-        "load_variables",
-        "save_variables",
-    ),
-    "multisched.frontend.declare": (
-        "Declared",
-        "ExponentialMovingAverage",
-        "PiecewiseConstant",
-        "SimpleMovingAverage",
-        "declare",
-    ),
-    "multisched.frontend.function": (
-        "Function",
-        "function",
-    ),
-    "multisched.frontend.updates": (
-        "add_updates",
-        "get_ops",
-        "get_placeholders",
-        "get_updates",
-        "get_variables",
-        "reset_variables",
-    ),
-    "multisched.frontend.variables": (
-        "Placeholder",
-        "Variable",
-    ),
-    "multisched.graph.scope": (
-        "Graph",
-        "Scope",
-        "current_graph",
-        "current_scope",
-    ),
-    "multisched.graph.tensor": ("Tensor",),
-    "multisched.integrations.attach": ("Attachment",),
-    "multisched.integrations.drive": ("drive",),
-    "multisched.integrations.driving.settings": ("relative",),
-    "multisched.integrations.optax": (
-        "as_optax",
-        "average_of",
-    ),
-    "multisched.runtime.registry": (
-        "available_backends",
-        "get_backend",
-        "use_backend",
-    ),
-    "multisched.schedules": (
-        "Schedule",
-        "clip",
-        "constant",
-        "cosine",
-        "cosine_restarts",
-        "cyclic",
-        "decay_warmup",
-        "delay",
-        "exponential",
-        "from_config",
-        "from_function",
-        "inverse_sqrt",
-        "inverse_time",
-        "join",
-        "linear",
-        "maximum",
-        "minimum",
-        "noam",
-        "one_cycle",
-        "parse",
-        "piecewise_constant",
-        "piecewise_interpolate",
-        "piecewise_scale",
-        "polynomial",
-        "repeat",
-        "schedule",
-        "stretch",
-        "tanh",
-        "warmup",
-        "warmup_stable_decay",
-    ),
-    "multisched.trees": (
-        "Average",
-        "Snapshot",
-        "load",
-        "posthoc",
-        "posthoc_weights",
-        "save",
-    ),
-}
-"""Where the public names live. Each is imported when it is first used: all of them take a tenth of a second."""
+ask_for_frameworks(framework_of, new_frameworks)
 
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("dialects", "errors", "integrations", "testing")
+"""The modules that are public by themselves."""
 
-__all__ = sorted([*_HOME, "errors"])
+_HOMES = (
+    "multisched.runtime.registry",
+    "multisched.schedules",
+    "multisched.averages",
+    "multisched.graph.scope",
+    "multisched.graph.tensor",
+    "multisched.frontend.variables",
+    "multisched.frontend.updates",
+    "multisched.frontend.function",
+    "multisched.frontend.declare",
+    "multisched.frontend.checkpoint",
+    "multisched.integrations.optax",
+    "multisched.integrations.attach",
+    "multisched.integrations.drive",
+    "multisched.trees",
+)
+"""The modules whose `__all__` is public here, too. `__init__.pyi` has the same list for type checkers.
+
+They are imported in this order until one of them has the name that is asked for: all of them take about 0.2 seconds.
+"""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'multisched' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    if name == "__all__":
+        value: Any = sorted({"errors"}.union(*(import_module(home).__all__ for home in _HOMES)))
+    elif name.startswith("_"):
+        raise _missing(name)
+    elif find_spec(f"multisched.{name}"):
+        value = import_module(f"multisched.{name}")
+    else:
+        value = getattr(_home_of(name), name)
+    globals()[name] = value
     return value
 
 
+def _home_of(name: str) -> Any:
+    for home in _HOMES:
+        module = import_module(home)
+        if name in module.__all__:
+            return module
+    raise _missing(name)
+
+
+def _missing(name: str) -> AttributeError:
+    return AttributeError(f"module 'multisched' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    own = [name for name in globals() if name.startswith("__")]
+    return sorted({*own, *_MODULES, *__getattr__("__all__")})

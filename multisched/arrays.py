@@ -5,11 +5,11 @@ names dtypes by strings, and freezes array arguments into plain data.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import array_api_compat
 import numpy as np
@@ -69,14 +69,8 @@ def averaging_dtype(dtype: str) -> str:
 
 
 # --- namespaces ------------------------------------------------------------------------------------------------------
-@runtime_checkable
-class Symbolic(Protocol):
-    """A declared tensor: it has a shape and a dtype, but no value before a function runs."""
-
-    __multisched_symbolic__: bool
-
-
 def is_symbolic(value: object) -> bool:
+    """True for a declared tensor: it has a shape and a dtype, but no value before a function runs."""
     return getattr(type(value), "__multisched_symbolic__", False)
 
 
@@ -220,7 +214,7 @@ _OF_NUMPY = (np.ndarray, np.generic)  # a tuple, since torch.compile cannot foll
 def _framework(xp: Namespace) -> Framework:
     found = _frameworks.get(xp.__name__)
     if found is None:
-        found = find_framework(xp)
+        found = _framework_of(xp)
         if isinstance(xp, ModuleType):
             _frameworks[xp.__name__] = found
     return found
@@ -231,28 +225,36 @@ def plain_framework(xp: Namespace) -> Framework:
     return Framework(lambda array: array, xp.where)
 
 
-find_framework: Callable[[Namespace], Framework] = plain_framework
-find_frameworks: Callable[[], None] = lambda: None  # noqa: E731
-"""Both set by the registry of backends, which lies below this layer: for one namespace, and for all imported ones."""
+_framework_of: Callable[[Namespace], Framework] = plain_framework
+_new_frameworks: Callable[[], Iterable[tuple[type, Namespace, Framework]]] = tuple
+
+
+def ask_for_frameworks(
+    framework_of: Callable[[Namespace], Framework],
+    new_frameworks: Callable[[], Iterable[tuple[type, Namespace, Framework]]],
+) -> None:
+    """Say who knows the frameworks: the registry of backends, which this layer cannot import.
+
+    `framework_of(xp)` gives the framework of one namespace. `new_frameworks()` gives each framework that has been
+    imported since the last call: its type of arrays, its namespace, and what it can do.
+    """
+    global _framework_of, _new_frameworks
+    _framework_of, _new_frameworks = framework_of, new_frameworks
 
 
 def _ask(array_type: type) -> None:
     """Look up what is known of imported frameworks, when a type of arrays is first seen."""
     if array_type not in _asked:
         _asked.add(array_type)
-        find_frameworks()
+        for kind, xp, framework in _new_frameworks():
+            _modules[kind] = xp
+            _frameworks[xp.__name__] = framework
 
 
 _asked: set[type] = set()
 # torch.compile cannot follow the look-up: it is to call the function when it comes to it, and go on after it. What it
 # finds is read from the dicts above only then.
 _ask._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def known_framework(array_type: type, xp: Namespace, framework: Framework) -> None:
-    """Remember the namespace of a type of arrays, and what its framework can do."""
-    _modules[array_type] = xp
-    _frameworks[xp.__name__] = framework
 
 
 # --- the one operation of averages ------------------------------------------------------------------------------------

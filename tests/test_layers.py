@@ -37,7 +37,6 @@ CIRCLES = {
 }
 """(to go) Imports for type checking alone that close a circle."""
 EFFECTS = {
-    ("", "runtime.registry"),
     ("schedules", "schedules.plot"),
     ("schedules", "schedules.text"),
 }

@@ -1,8 +1,11 @@
 """The public surface: complete, documented, typed, and of one version."""
 
 import ast
+import importlib
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +17,7 @@ import multisched as ms
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FUNCTIONS = [name for name in ms.__all__ if inspect.isfunction(getattr(ms, name))]
 CLASSES = [name for name in ms.__all__ if inspect.isclass(getattr(ms, name))]
+MODULES = {"dialects", "errors", "integrations", "testing"}
 NO_EXAMPLE = {  # shown by the doctest of another
     "add_updates": "get_updates",
     "available_backends": "get_backend",
@@ -35,17 +39,38 @@ def test_all_is_sorted_and_complete():
     """`__all__` is sorted, has no name twice, and has every public name of the package."""
     assert ms.__all__ == sorted(set(ms.__all__))
     assert all(hasattr(ms, name) for name in ms.__all__)
-    assert set(ms.__all__) <= set(dir(ms))
-    with pytest.raises(AttributeError, match="'multisched' has no attribute 'emma'"):
+    with pytest.raises(AttributeError, match="'multisched' has no attribute 'emma'") as raised:
         ms.emma  # noqa: B018
+    assert raised.value.name == "emma"
+
+
+def test_each_name_is_public_in_one_module():
+    """No two modules that make their names public have one of the same name."""
+    names = [name for home in ms._HOMES for name in importlib.import_module(home).__all__]
+    assert len(names) == len(set(names))
+    assert {"errors", *names} == set(ms.__all__)
+
+
+def test_dir_lists_public_names_alone():
+    """What completion offers are the names of `__all__` and the public modules."""
+    assert {name for name in dir(ms) if not name.startswith("_")} == {*ms.__all__, *MODULES}
+    assert {"__all__", "__doc__", "__version__"} <= set(dir(ms))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_public_modules_are_attributes(module):
+    """`import multisched` is enough to use them."""
+    script = f"import multisched as ms; print(ms.{module}.__name__)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [f"multisched.{module}"]
 
 
 def test_type_checkers_see_the_names_where_they_are():
-    """The stub, which type checkers read, has the public names, and each from the module that it is imported from."""
+    """The stub, which type checkers read, passes on all names of the same modules."""
     stub = ast.parse(Path(ms.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     lines = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
-    seen = {alias.asname: node.module for node in lines for alias in node.names}
-    assert seen == {**ms._HOME, "errors": "multisched"}
+    assert {node.module for node in lines if node.names[0].name == "*"} == set(ms._HOMES)
+    assert {alias.asname for node in lines for alias in node.names} == {None, *MODULES}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS + CLASSES)

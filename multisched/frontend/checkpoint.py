@@ -9,6 +9,8 @@ from multisched.graph.scope import current_graph
 from multisched.runtime.files import Later, PathLike, opened, write_arrays
 from multisched.runtime.paths import shown_path, text_of
 
+__all__ = ["load_variables", "save_variables"]
+
 
 def save_variables(path: PathLike, name: str = "*", scope: str = "*") -> None:
     """Write the variables of the current graph that match two globs to a safetensors file, by path.

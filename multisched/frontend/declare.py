@@ -18,6 +18,8 @@ from multisched.runtime.locks import StateLock
 from multisched.runtime.registry import get_backend
 from multisched.schedules import Schedule, piecewise_constant
 
+__all__ = ["Declared", "ExponentialMovingAverage", "PiecewiseConstant", "SimpleMovingAverage", "declare"]
+
 _CONCRETE = """\
 The value of a declared average must be able to change, got the array {value!r}, which never does.
 For an input of each call      ms.Placeholder(shape), given to ms.function

@@ -24,6 +24,8 @@ from multisched.runtime.commit import exchanging
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
 
+__all__ = ["Function", "function"]
+
 State = dict[str, Array]
 """The values of a function's variables by their paths, `"/scope/name"`."""
 

@@ -14,6 +14,8 @@ from multisched.graph.scope import current_graph
 from multisched.graph.tensor import Op, Placeholder, Tensor
 from multisched.runtime.commit import commit
 
+__all__ = ["add_updates", "get_ops", "get_placeholders", "get_updates", "get_variables", "reset_variables"]
+
 
 def get_updates(
     name: str = "*", scope: str = "*", variables: Iterable[Variable] | None = None

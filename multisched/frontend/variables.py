@@ -17,6 +17,8 @@ from multisched.runtime.locks import StateLock, holding, in_order, refuse_within
 from multisched.runtime.protocol import Backend, Cell
 from multisched.runtime.registry import get_backend
 
+__all__ = ["Placeholder", "Variable"]
+
 
 class Variable(Tensor):
     """A tensor with a value of its own, which lives on a backend and changes when updates are applied.

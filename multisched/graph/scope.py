@@ -18,6 +18,8 @@ from multisched.graph.held import unheld
 if TYPE_CHECKING:
     from multisched.graph.tensor import Tensor
 
+__all__ = ["Graph", "Scope", "current_graph", "current_scope"]
+
 T = TypeVar("T", bound="Tensor")
 
 

@@ -15,6 +15,8 @@ from multisched.graph.scope import current_graph, current_names
 if TYPE_CHECKING:
     from multisched.graph.namespace import RecordingNamespace
 
+__all__ = ["Tensor"]
+
 
 class BackendInfo(Protocol):
     """What a declaration must know of the backend that will run it."""

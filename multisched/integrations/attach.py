@@ -7,6 +7,8 @@ from typing import Any
 from multisched.errors import OptimizerError, shown
 from multisched.trees.average import Average
 
+__all__ = ["Attachment"]
+
 NO_PARTS = (
     "AverageCallback does not serve a model that is divided among processes, since the trainer saves what one of them "
     "has. Train without it, and attach ms.Average(model, rule) to the optimizer once the model is divided"

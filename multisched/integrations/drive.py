@@ -8,9 +8,10 @@ from multisched.errors import NotARule, OptimizerError, listed, shown
 from multisched.integrations.attach import check_hooked, innermost
 from multisched.integrations.driving.driver import Drive, driver_class, is_fed
 from multisched.integrations.driving.harness import harness_of
-from multisched.integrations.driving.settings import Relative, Setting, read_setting, relative
+from multisched.integrations.driving.settings import Relative as Relative
+from multisched.integrations.driving.settings import Setting, read_setting, relative
 
-__all__ = ["Relative", "drive", "relative"]
+__all__ = ["drive", "relative"]
 
 
 def drive(

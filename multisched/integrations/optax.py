@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from multisched.averages import Statistic
 from multisched.errors import NotARule, OptimizerError, shown
 
+__all__ = ["as_optax", "average_of"]
+
 
 class AverageState(NamedTuple):
     """What `as_optax` keeps in the state of an optimizer."""

@@ -8,17 +8,20 @@ import importlib
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from contextvars import ContextVar, Token
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
-from multisched import arrays
+from multisched.arrays import Framework, namespace_of, plain_framework
 from multisched.errors import BackendNotInstalled, UnknownBackend
 from multisched.runtime.protocol import PROTOCOL, Backend
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+__all__ = ["available_backends", "get_backend", "use_backend"]
 
 GROUP = "multisched.backends"
 ENVIRONMENT = "MULTISCHED_BACKEND"
@@ -154,15 +157,14 @@ class use_backend:  # noqa: N801  # called like a function: ms.use_backend("torc
             self._token = None
 
 
-def _framework_of(backend: Backend) -> arrays.Framework:
-    return arrays.Framework(backend.stop_gradient, backend.operation("where"))
+# --- what rules ask of the frameworks, see `multisched.arrays`
+def framework_of(xp: Any) -> Framework:
+    """What the framework of a namespace can do."""
+    return _framework(get_backend(xp)) if isinstance(xp, ModuleType) else plain_framework(xp)
 
 
-def _find_framework(xp: Any) -> arrays.Framework:
-    return _framework_of(get_backend(xp)) if isinstance(xp, ModuleType) else arrays.plain_framework(xp)
-
-
-def _find_frameworks() -> None:
+def new_frameworks() -> Iterator[tuple[type, Any, Framework]]:
+    """The registered frameworks that have been imported since the last call: type of arrays, namespace, framework."""
     for name in _entry_points():
         if name in sys.modules and name not in _noticed:
             _noticed.add(name)
@@ -172,9 +174,11 @@ def _find_frameworks() -> None:
                 _noticed.discard(name)
                 continue
             array = backend.asarray(0, "int32")
-            arrays.known_framework(type(array), arrays.namespace_of(array), _framework_of(backend))
+            yield type(array), namespace_of(array), _framework(backend)
+
+
+def _framework(backend: Backend) -> Framework:
+    return Framework(backend.stop_gradient, backend.operation("where"))
 
 
 _noticed: set[str] = set()
-arrays.find_framework = _find_framework
-arrays.find_frameworks = _find_frameworks
