@@ -22,15 +22,9 @@ FRAMEWORKS = {
 SLOW = {"importlib", "matplotlib", "ml_dtypes", "optree", "plotext", "sklearn"}
 """Besides frameworks: what is not always there, or takes long to import and is rarely needed."""
 
-LAZY = {
-    ("graph.tensor", "graph.namespace"): "(to go) a circle",
-}
+LAZY = {}
 """The files of multisched that another one imports inside a function, and why: at most eight."""
 CIRCLES = {
-    ("graph.held", "graph.tensor"),
-    ("graph.scope", "graph.tensor"),
-    ("graph.tabled", "graph.namespace"),
-    ("graph.tensor", "graph.namespace"),
     ("trees.state", "trees.average"),
     ("trees.swap", "trees.average"),
     ("trees.told", "trees.average"),

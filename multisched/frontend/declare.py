@@ -34,7 +34,7 @@ class Declared(Op):
     __slots__ = ("_functions", "rule", "variables")
 
     def __init__(self, tensor: Tensor, rule: Schedule | Statistic, variables: tuple[Variable, ...]):
-        super().__init__("identity", (tensor,), {}, tensor.shape, tensor.dtype, tensor.backend)
+        super().__init__("identity", (tensor,), {}, tensor.shape, tensor.dtype, tensor.xp)
         self.rule, self.variables = rule, variables
         self._functions: dict[bool, Function] = {}
 

@@ -9,7 +9,7 @@ from multisched.arrays import is_number, is_symbolic
 from multisched.errors import BackendMismatch, NotAVariable, UpdateShapeError, UpdateTypeError, shown
 from multisched.frontend.variables import Variable, assign
 from multisched.graph.infer import promote_number
-from multisched.graph.namespace import plain_number, recording_namespace
+from multisched.graph.recorder import plain_number
 from multisched.graph.scope import current_graph
 from multisched.graph.tensor import Op, Placeholder, Tensor
 from multisched.runtime.commit import commit
@@ -89,7 +89,7 @@ def checked_updates(updates: Any) -> dict[Variable, Tensor]:
 
 
 def _checked_update(variable: Variable, value: Any) -> Tensor:
-    xp, value = recording_namespace(variable.backend), plain_number(value)
+    xp, value = variable.xp, plain_number(value)
     if is_symbolic(value) and value.backend is not variable.backend:
         raise BackendMismatch(
             f"The update {value} is of backend {value.backend.name!r}, {variable} of backend {variable.backend.name!r}."
@@ -97,7 +97,7 @@ def _checked_update(variable: Variable, value: Any) -> Tensor:
     weak = is_number(value) and (isinstance(value, bool) or variable.dtype != "bool")
     fits = weak and isinstance(value, bool) == (variable.dtype == "bool")
     if fits and promote_number(variable.dtype, value) == variable.dtype:
-        tensor = xp.asarray(value, dtype=variable.dtype)
+        tensor: Tensor = xp.asarray(value, dtype=variable.dtype)
     else:
         tensor = xp.asarray(value)
     if tensor.shape != variable.shape:

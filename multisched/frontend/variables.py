@@ -8,6 +8,7 @@ import numpy as np
 
 from multisched.arrays import BITS, Array, dtype_name, is_number, is_symbolic, namespace_of
 from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError, listed
+from multisched.graph.namespace import recording_namespace
 from multisched.graph.scope import checked_name
 from multisched.graph.tensor import Constant, Tensor
 from multisched.graph.tensor import Placeholder as _Placeholder
@@ -100,7 +101,7 @@ class Variable(Tensor):
         self.untaken = False
         """Whether nobody took what was declared with it, nor built a function with it, so that its update is listed."""
         self._stand_in: Variable | None = None
-        super().__init__(tuple(value.shape), dtype, backend, name)
+        super().__init__(tuple(value.shape), dtype, recording_namespace(backend), name)
 
     def _register(self, name: str) -> int:
         self._serial = super()._register(name)
@@ -122,7 +123,7 @@ class Variable(Tensor):
     def _of_rule(cls, start: Constant, name: str, device: Any, lock: StateLock) -> "Variable":
         """A part of the state of a rule; the parts share a lock, since they are always used together."""
         variable = cls.__new__(cls)
-        variable._setup(start.backend, start.value, start.dtype, name, False, device, lock)  # type: ignore[arg-type]
+        variable._setup(start.backend, start.value, start.dtype, name, False, device, lock)
         return variable
 
     def __repr__(self) -> str:
@@ -172,7 +173,19 @@ class _StandIn(Variable):
     __slots__ = ()
 
     def __init__(self, variable: Variable):
-        for slot in ("shape", "dtype", "backend", "graph", "scope", "name", "_initial", "_serial", "cell", "trainable"):
+        for slot in (
+            "shape",
+            "dtype",
+            "xp",
+            "backend",
+            "graph",
+            "scope",
+            "name",
+            "_initial",
+            "_serial",
+            "cell",
+            "trainable",
+        ):
             setattr(self, slot, getattr(variable, slot))
         self.recorded, self._stand_in, self.untaken = None, None, False
 
@@ -206,7 +219,7 @@ class Placeholder(_Placeholder):
             raise ShapeError(f"The shape of a placeholder is a tuple of non-negative integers, got {shape!r}.")
         found, name_of_dtype = get_backend(backend), dtype_argument(dtype)
         found.dtype(name_of_dtype)  # raises where the backend lacks it
-        super().__init__(tuple(map(int, sizes)), name_of_dtype, found, checked_name(name))
+        super().__init__(tuple(map(int, sizes)), name_of_dtype, recording_namespace(found), checked_name(name))
 
 
 def dtype_argument(dtype: Any) -> str:

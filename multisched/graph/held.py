@@ -1,24 +1,25 @@
-"""Which declared tensors anybody still holds.
+"""Finds the declared tensors that the user's program still refers to.
 
-A variable refers to the update that is recorded for it, and the update refers to the variable. Python frees such a
-cycle when its garbage collector comes by, at a moment that nobody chooses; but what is listed, and which updates a
-function is built with, must not depend on that moment. So this looks for the cycles among the tensors of one graph, by
-the rule of Python's collector: a tensor that is referred to more often than the other tensors account for is held from
-outside, and so is all that it refers to.
+A variable refers to its recorded update, and the update refers to the variable. Python frees such a cycle whenever its
+garbage collector happens to run. But which tensors a graph lists, and which updates a function is built with, must not
+depend on that. So this file searches the tensors of one graph for cycles that nobody holds, as Python's collector does:
+a tensor with more references than the other tensors account for is held from outside, and so is all it refers to.
 """
 
 import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from multisched.graph.tensor import Tensor
+T = TypeVar("T")
 
 
-def unheld(listing: Iterable["Tensor"], kept: Callable[["Tensor"], bool]) -> set[int]:
-    """The `id` of each tensor of a weak listing to which no way leads from outside of it, or from those to be kept."""
+def unheld(listing: Iterable[T], kept: Callable[[T], bool]) -> set[int]:
+    """The `id` of each tensor of a weak listing that nothing outside of the listing refers to, nor one to be kept.
+
+    That is meant through any number of other tensors.
+    """
     if not hasattr(sys, "getrefcount"):  # Python without reference counts
         gc.collect()
         return set()
@@ -27,7 +28,7 @@ def unheld(listing: Iterable["Tensor"], kept: Callable[["Tensor"], bool]) -> set
     _add_containers(nodes, tensors)
     indices = {id(node): i for i, node in enumerate(nodes)}
     inside = Counter(id(part) for node in nodes for part in gc.get_referents(node) if id(part) in indices)
-    nodes.append(object())  # shows what the list itself and the call count for
+    nodes.append(object())  # its count shows how many references come from the list and the call
     *counts, own = map(sys.getrefcount, nodes)
     reached: set[int] = set()
     stack = [node for node, count in zip(nodes, counts, strict=False) if count - own > inside[id(node)]]
@@ -41,7 +42,7 @@ def unheld(listing: Iterable["Tensor"], kept: Callable[["Tensor"], bool]) -> set
 
 
 def _add_containers(nodes: list[Any], tensors: set[int]) -> None:
-    """Add the tuples and the like through which tensors refer to others."""
+    """Add the tuples, lists and dicts through which tensors refer to other tensors."""
     known = set(tensors)
     for tensor in nodes[:]:
         for part in gc.get_referents(tensor):

@@ -57,7 +57,6 @@ FRESH = {
 }
 """Functions whose result never shares memory with an argument, on any backend. Of the others a result may be a view."""
 
-_ORDER = ("bool", "int", "float", "complex")
 _EXACT_KINDS = {"bool": "bool", "int": "integer", "uint": "integer", "float": "floating", "complex": "complex"}
 
 
@@ -120,7 +119,8 @@ def to_sum(dtype: str, default_int: str) -> str:
 def check_kind(fn: str, dtype: str, *allowed: str) -> None:
     """Raise unless the dtype is of one of the kinds that a function takes."""
     if kind_of(dtype) not in allowed:
-        kinds = " or ".join(dict.fromkeys(_EXACT_KINDS[kind] for kind in allowed))
+        *others, last = dict.fromkeys(_EXACT_KINDS[kind] for kind in allowed)
+        kinds = f"{', '.join(others)} or {last}" if others else last
         raise DTypeError(f"{fn} takes {kinds} dtypes, got {dtype}.")
 
 

@@ -1,7 +1,7 @@
-"""The recording namespace: the array API, where calling a function declares it.
+"""The recording namespace: the array API, where calling a function records the call as a new tensor.
 
-Each method checks what it is given, infers shape and dtype, makes casts explicit (so that every backend computes in the
-same dtype), and adds an `Op`. There is one namespace for each backend.
+Each method checks its arguments, infers the shape and the dtype of the result, and adds an `Op` to the graph. Casts are
+operations of their own, so that every backend computes in the same dtypes. Each backend has one namespace.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,69 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import BITS, dtype_name, is_number, kind_of
-from multisched.errors import BackendMismatch, DTypeError, ShapeError, shown
+from multisched.arrays import BITS, is_number, kind_of
+from multisched.errors import ShapeError
 from multisched.graph import infer
-from multisched.graph.tabled import Operand, binary, reduction, unary
-from multisched.graph.tensor import BackendInfo, Constant, Op, Tensor, common_backend
+from multisched.graph.recorder import Operand, Recorder
+from multisched.graph.tabled import binary, elementwise, reduction, unary
+from multisched.graph.tensor import BackendInfo, Constant, Tensor
 
 
-class RecordingNamespace:
+class RecordingNamespace(Recorder):
     """The array API over declared tensors of one backend."""
 
     __name__ = "multisched.recording"
     pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 
-    def __init__(self, backend: BackendInfo):
-        self.backend = backend
-
     def __repr__(self) -> str:
         return f"<recording namespace of backend {self.backend.name!r}>"
 
-    # --- constants and dtypes
-    def accepts(self, value: object) -> bool:
-        """Whether a binary operator with `value` is ours to answer."""
-        return isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex) or self.backend.owns(value)
-
-    def asarray(self, obj: Operand, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
-        if isinstance(obj, Tensor):
-            if obj.backend is not self.backend:
-                raise BackendMismatch(
-                    f"{obj} is of backend {obj.backend.name!r}, in an expression of backend {self.backend.name!r}."
-                )
-            return obj if dtype is None else self.astype(obj, dtype)
-        obj = plain_number(obj)
-        array = self._host(obj)
-        if dtype is not None:
-            name = self.dtype_named(dtype)
-        elif isinstance(obj, np.ndarray | np.generic) or self.backend.owns(obj):
-            name = dtype_name(array.dtype)
-        else:
-            name = {"b": "bool", "i": "int32", "f": "float32", "c": "complex64"}.get(array.dtype.kind, "")
-        if name not in BITS:
-            raise DTypeError(f"{shown(obj)} is no number or array of numbers.")
-        return self._constant(array, name)
-
-    def _constant(self, value: np.ndarray, dtype: str) -> Constant:
-        if dtype == "bfloat16":  # NumPy has none; the backend rounds
-            return Constant(value, dtype, self.backend)
-        if kind_of(dtype) in ("int", "uint") and value.dtype.kind in "fc" and not np.all(np.isfinite(value)):
-            raise DTypeError(f"{value} is no {dtype}.")
-        integers = kind_of(dtype) in ("int", "uint") and value.dtype.kind in "iu" and value.size
-        if integers and not np.iinfo(dtype).min <= value.min() <= value.max() <= np.iinfo(dtype).max:
-            raise DTypeError(f"{value} is out of the range of {dtype}.")
-        return Constant(value.astype(dtype, copy=False), dtype, self.backend)
-
-    def _host(self, obj: Any) -> np.ndarray:
-        if self.backend.owns(obj):
-            return self.backend.to_numpy(obj)
-        if is_number(obj) or isinstance(obj, np.ndarray | np.generic | list | tuple):
-            return np.array(obj)
-        raise BackendMismatch(
-            f"An array of type {type(obj).__module__}.{type(obj).__name__} in an expression of backend "
-            f"{self.backend.name!r}: give an array of that backend, or of NumPy."
-        )
-
+    # --- creation
     def full(self, shape: Any, fill_value: Operand, *, dtype: Any = None, device: Any = None) -> Tensor:
         return self.broadcast_to(self.asarray(fill_value, dtype=dtype), shape)
 
@@ -98,60 +53,11 @@ class RecordingNamespace:
         fractions = any(isinstance(x, float) for x in (first, last, step))
         return self.asarray(np.arange(first, last, step), dtype=dtype or ("float32" if fractions else "int32"))
 
-    def dtype_named(self, dtype: Any) -> str:
-        name = dtype_name(np.dtype(dtype)) if isinstance(dtype, type) else dtype_name(dtype)
-        if name not in BITS:
-            raise DTypeError(f"{dtype!r} is no dtype of the array API; expected one of {', '.join(BITS)}.")
-        return name
-
-    def isdtype(self, dtype: Any, kind: Any) -> bool:
-        if isinstance(kind, tuple):
-            return any(self.isdtype(dtype, k) for k in kind)
-        groups = {
-            "bool": ("bool",),
-            "signed integer": ("int",),
-            "unsigned integer": ("uint",),
-            "integral": ("int", "uint"),
-            "real floating": ("float",),
-            "complex floating": ("complex",),
-            "numeric": ("int", "uint", "float", "complex"),
-        }
-        name = self.dtype_named(dtype)
-        return kind_of(name) in groups[kind] if kind in groups else name == self.dtype_named(kind)
-
-    def result_type(self, *operands: Any) -> str:
-        dtypes = [x.dtype if isinstance(x, Tensor) else x for x in operands if not is_number(x)]
-        result = self.dtype_named(dtypes[0])
-        for dtype in dtypes[1:]:
-            result = infer.promote(result, self.dtype_named(dtype))
-        for number in filter(is_number, operands):
-            result = infer.promote_number(result, number)
-        return result
-
-    # --- recording
-    def op(self, fn: str, args: tuple[Any, ...], shape: infer.Shape, dtype: str, **kwargs: Any) -> Tensor:
-        common_backend(*args)
-        return Op(fn, args, kwargs, tuple(shape), dtype, self.backend)
-
-    def _together(self, *operands: Operand) -> list[Tensor]:
-        """The operands as tensors of the one dtype in which they meet."""
-        known = [x if is_number(x) else self.asarray(x) for x in map(plain_number, operands)]
-        common_backend(*known)
-        dtype = self.result_type(*(known if not all(map(is_number, known)) else map(self.asarray, known)))
-        return [self.asarray(x, dtype=dtype) if is_number(x) else self.astype(x, dtype, copy=False) for x in known]
-
-    def astype(self, x: Operand, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
-        x, name = self.asarray(x), self.dtype_named(dtype)
-        if kind_of(x.dtype) == "complex" and kind_of(name) != "complex":
-            raise DTypeError(f"astype: {x} is complex, {name} is not; take xp.real, xp.imag or xp.abs.")
-        if isinstance(x, Constant) and x.dtype != name:
-            return self._constant(x.value, name)
-        return x if x.dtype == name else self.op("astype", (x, name), x.shape, name)
-
+    # --- functions with rules of their own
     def where(self, condition: Operand, x1: Operand, x2: Operand, /) -> Tensor:
         condition = self.asarray(condition)
         infer.check_kind("where, as its condition,", condition.dtype, "bool")
-        x1, x2 = self._together(x1, x2)
+        x1, x2 = self.together(x1, x2)
         shape = infer.broadcast("where", condition.shape, x1.shape, x2.shape)
         return self.op("where", (condition, x1, x2), shape, x1.dtype)
 
@@ -165,8 +71,16 @@ class RecordingNamespace:
         shape = infer.broadcast("clip", x.shape, *(b.shape for b in bounds if b is not None))
         return self.op("clip", (x, *bounds), shape, x.dtype)
 
+    def real(self, x: Operand, /) -> Tensor:
+        x = self.asarray(x)
+        return x if kind_of(x.dtype) in ("int", "uint", "float") else elementwise(self, "real", x)
+
+    def imag(self, x: Operand, /) -> Tensor:
+        x = self.asarray(x)
+        return self.zeros_like(x) if kind_of(x.dtype) in ("int", "uint", "float") else elementwise(self, "imag", x)
+
     def matmul(self, x1: Operand, x2: Operand, /) -> Tensor:
-        x1, x2 = self._together(x1, x2)
+        x1, x2 = self.together(x1, x2)
         infer.check_kind("matmul", x1.dtype, "int", "uint", "float", "complex")
         return self.op("matmul", (x1, x2), infer.matmul(x1.shape, x2.shape), x1.dtype)
 
@@ -190,7 +104,7 @@ class RecordingNamespace:
             if x.shape == shape:
                 return x
             infer.viewed("broadcast_to", x.shape, lambda a: np.broadcast_to(a, shape))
-            return Constant(np.broadcast_to(x.value, shape), x.dtype, self.backend)
+            return Constant(np.broadcast_to(x.value, shape), x.dtype, self)
         return self._view("broadcast_to", x, np.broadcast_to, shape)
 
     def getitem(self, x: Tensor, key: Any) -> Tensor:
@@ -218,12 +132,12 @@ class RecordingNamespace:
         return self.op(fn, (x, *args), shape, x.dtype, **kwargs)
 
     def concat(self, arrays: Sequence[Operand], /, *, axis: int | None = 0) -> Tensor:
-        tensors = self._together(*_some("concat", arrays))
+        tensors = self.together(*_some("concat", arrays))
         shape = infer.concatenated([t.shape for t in tensors], axis)
         return self.op("concat", tuple(tensors), shape, tensors[0].dtype, axis=axis)
 
     def stack(self, arrays: Sequence[Operand], /, *, axis: int = 0) -> Tensor:
-        tensors = self._together(*_some("stack", arrays))
+        tensors = self.together(*_some("stack", arrays))
         if len({t.shape for t in tensors}) > 1:
             raise ShapeError(f"stack: the shapes {' and '.join(str(t.shape) for t in tensors)} differ.")
         shape = infer.viewed("stack", tensors[0].shape, lambda a: np.expand_dims(a, axis))
@@ -243,25 +157,6 @@ class RecordingNamespace:
         (axis,) = infer.axes_of("take", x.shape, 0 if axis is None else axis)
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self.op("take", (x, indices), shape, x.dtype, axis=axis)
-
-    def reduce(
-        self, fn: str, x: Operand, axis: Any, keepdims: bool, cast: str, to: str | None = None, **kwargs: Any
-    ) -> Tensor:
-        """A reduction of `x`, cast to the dtype `cast`, giving a tensor of dtype `to`."""
-        x = self.astype(x, cast)
-        shape = infer.reduced(fn, x.shape, axis, keepdims)
-        return Op(fn, (x,), {"axis": axis, "keepdims": keepdims, **kwargs}, shape, to or cast, self.backend)
-
-
-def plain_number(value: Any) -> Any:
-    """A number of a class made of Python's, such as an enumeration, as Python's own; anything else as it is."""
-    if is_number(value) or isinstance(value, np.generic):  # NumPy's float64 is a float
-        return value
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    return complex.__pos__(value) if isinstance(value, complex) else value
 
 
 def _is_index(key: Any) -> bool:
@@ -297,9 +192,10 @@ def _some(fn: str, arrays: Sequence[Operand]) -> Sequence[Operand]:
 
 for _names, _make in ((infer.UNARY, unary), (infer.BINARY, binary), (infer.REDUCTIONS, reduction)):
     for _fn in _names:
-        _method = _make(_fn)
-        _method.__name__ = _method.__qualname__ = _fn
-        setattr(RecordingNamespace, _fn, _method)
+        if not hasattr(RecordingNamespace, _fn):
+            _method = _make(_fn)
+            _method.__name__ = _method.__qualname__ = _fn
+            setattr(RecordingNamespace, _fn, _method)
 for _name in BITS:
     setattr(RecordingNamespace, _name, _name)
 

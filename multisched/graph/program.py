@@ -27,14 +27,9 @@ Run = Callable[..., tuple[Any, ...]]
 """`run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
 
 
-def same_as(tensor: Tensor) -> Op:
-    """Another name for the value of a tensor."""
-    return Op("identity", (tensor,), {}, tensor.shape, tensor.dtype, tensor.backend)
-
-
 def if_given(tensor: Tensor, otherwise: Tensor) -> Op:
     """`tensor` in functions whose inputs include all placeholders that it needs, `otherwise` in the others."""
-    return Op("if_given", (tensor, otherwise), {}, tensor.shape, tensor.dtype, tensor.backend)
+    return Op("if_given", (tensor, otherwise), {}, tensor.shape, tensor.dtype, tensor.xp)
 
 
 Choices = Mapping[Tensor, Tensor]

@@ -10,17 +10,26 @@ import weakref
 from collections.abc import Sequence
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from multisched.errors import InvalidName, TensorConversionError
 from multisched.graph.held import unheld
 
-if TYPE_CHECKING:
-    from multisched.graph.tensor import Tensor
-
 __all__ = ["Graph", "Scope", "current_graph", "current_scope"]
 
-T = TypeVar("T", bound="Tensor")
+
+class Listed(Protocol):
+    """What a graph lists: a declared tensor."""
+
+    name: str
+    scope: str
+    recorded: Any
+    """Its recorded update, for a variable that has one; else None."""
+    untaken: bool
+    """Whether it is a variable whose declaration nobody took the results of; see `Graph.begin_declaration`."""
+
+
+T = TypeVar("T", bound=Listed)
 
 
 def checked_name(name: str) -> str:
@@ -78,8 +87,8 @@ class _Declaration(NamedTuple):
     """The latest declaration in a graph: the place of its first tensor, what the user got, and what is updated."""
 
     first: int
-    results: "list[weakref.ref[Tensor]]"
-    variables: "list[weakref.ref[Tensor]]"
+    results: list[weakref.ref[Listed]]
+    variables: list[weakref.ref[Listed]]
 
 
 class Graph:
@@ -96,20 +105,20 @@ class Graph:
 
     def reset(self) -> None:
         """Forget every declaration and every name. Tensors that somebody holds go on working."""
-        listing: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
-        standing_in: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+        listing: weakref.WeakValueDictionary[int, Listed] = weakref.WeakValueDictionary()
+        standing_in: weakref.WeakValueDictionary[int, Listed] = weakref.WeakValueDictionary()
         with _lock:
             self.root, self._serial, self._tensors, self._standing_in = Names("/"), 0, listing, standing_in
             self._latest = _Declaration(0, [], [])
 
-    def add(self, tensor: "Tensor") -> int:
+    def add(self, tensor: Listed) -> int:
         """List a tensor, after those listed before; its place among them is what is returned."""
         with _lock:
             self._serial += 1
             self._tensors[self._serial] = tensor
             return self._serial
 
-    def let_stand_in(self, serial: int, tensor: "Tensor", other: "Tensor") -> None:
+    def let_stand_in(self, serial: int, tensor: Listed, other: Listed) -> None:
         """List `other` at the place of `tensor`, if that is listed there, when nobody holds `tensor` any more."""
         with _lock:
             if self._tensors.get(serial) is tensor:
@@ -128,10 +137,10 @@ class Graph:
                 dropped = unheld((tensor for tensor in listed if tensor is not None), lambda tensor: False)
                 for variable in variables:
                     if (found := variable()) is not None and id(found) in dropped:
-                        found.untaken = True  # type: ignore[attr-defined]
+                        found.untaken = True
             self._latest = _Declaration(self._serial + 1, [], [])
 
-    def end_declaration(self, results: "Sequence[Tensor]", variables: "Sequence[Tensor]") -> None:
+    def end_declaration(self, results: Sequence[Listed], variables: Sequence[Listed]) -> None:
         """After something is declared: what the user gets, and what is updated."""
         with _lock:
             first = self._latest.first
@@ -154,11 +163,11 @@ class Graph:
     def _drop_unheld(self) -> None:
         """Take apart the cycles of variables and their updates that nobody holds, which frees all their tensors."""
         self.begin_declaration()
-        if any(_recorded(tensor) for tensor in self._tensors.values()):
-            dropped = unheld(self._tensors.values(), lambda tensor: getattr(tensor, "untaken", False))
+        if any(tensor.recorded is not None for tensor in self._tensors.values()):
+            dropped = unheld(self._tensors.values(), lambda tensor: tensor.untaken)
             for tensor in list(self._tensors.values()) if dropped else ():
-                if id(tensor) in dropped and _recorded(tensor):
-                    tensor.recorded = None  # type: ignore[attr-defined]
+                if id(tensor) in dropped and tensor.recorded is not None:
+                    tensor.recorded = None
 
     def __reduce__(self) -> NoReturn:
         raise TensorConversionError(
@@ -175,10 +184,6 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r})"
-
-
-def _recorded(tensor: "Tensor") -> bool:
-    return getattr(tensor, "recorded", None) is not None
 
 
 class _Place(NamedTuple):

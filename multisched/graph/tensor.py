@@ -5,15 +5,13 @@ called. So the rules of `multisched.schedules` and `multisched.averages` run on 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from multisched.arrays import Namespace
 from multisched.errors import BackendMismatch, TensorConversionError, TensorIterationError, TensorTruthError
 from multisched.graph.scope import current_graph, current_names
-
-if TYPE_CHECKING:
-    from multisched.graph.namespace import RecordingNamespace
 
 __all__ = ["Tensor"]
 
@@ -40,16 +38,16 @@ write             {right}"""
 
 def _binary(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Tensor"]:
     def method(self: "Tensor", other: Any) -> Any:
-        if not self._xp.accepts(other):
+        if not self.xp.accepts(other):
             return NotImplemented
-        return getattr(self._xp, name)(*((other, self) if reflected else (self, other)))
+        return getattr(self.xp, name)(*((other, self) if reflected else (self, other)))
 
     return method
 
 
 def _unary(name: str) -> Callable[[Any], "Tensor"]:
     def method(self: "Tensor") -> Any:
-        return getattr(self._xp, name)(self)
+        return getattr(self.xp, name)(self)
 
     return method
 
@@ -59,12 +57,14 @@ class Tensor:
 
     __multisched_symbolic__ = True
     __array_ufunc__ = None  # NumPy arrays leave binary operators to us
-    __slots__ = ("__weakref__", "backend", "dtype", "graph", "name", "scope", "shape")
+    __slots__ = ("__weakref__", "backend", "dtype", "graph", "name", "scope", "shape", "xp")
 
     kind = "Tensor"
+    recorded: Any = None
+    untaken = False  # both are attributes of variables
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, backend: BackendInfo, name: str):
-        self.shape, self.dtype, self.backend = shape, dtype, backend
+    def __init__(self, shape: tuple[int, ...], dtype: str, xp: Namespace, name: str):
+        self.shape, self.dtype, self.xp, self.backend = shape, dtype, xp, xp.backend
         self._register(name)
 
     def _register(self, name: str) -> int:
@@ -87,27 +87,24 @@ class Tensor:
 
     @property
     def T(self) -> "Tensor":
-        return self._xp.permute_dims(self, (1, 0))
+        transposed: Tensor = self.xp.permute_dims(self, (1, 0))
+        return transposed
 
     @property
     def mT(self) -> "Tensor":
-        return self._xp.permute_dims(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+        transposed: Tensor = self.xp.permute_dims(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+        return transposed
 
     def __repr__(self) -> str:
         return f"{self.kind}(name={self.name}, shape={self.shape}, dtype={self.dtype}, scope={self.scope})"
 
     # --- the array API
-    @property
-    def _xp(self) -> "RecordingNamespace":
-        from multisched.graph.namespace import recording_namespace
-
-        return recording_namespace(self.backend)
-
-    def __array_namespace__(self, *, api_version: str | None = None) -> "RecordingNamespace":
-        return self._xp
+    def __array_namespace__(self, *, api_version: str | None = None) -> Namespace:
+        return self.xp
 
     def __getitem__(self, key: Any) -> "Tensor":
-        return self._xp.getitem(self, key)
+        part: Tensor = self.xp.getitem(self, key)
+        return part
 
     # --- operators
     __add__, __radd__ = _binary("add"), _binary("add", reflected=True)
@@ -190,8 +187,8 @@ class Constant(Tensor):
     __slots__ = ("value",)
     kind = "Constant"
 
-    def __init__(self, value: np.ndarray, dtype: str, backend: BackendInfo):
-        super().__init__(value.shape, dtype, backend, "Constant")
+    def __init__(self, value: np.ndarray, dtype: str, xp: Namespace):
+        super().__init__(value.shape, dtype, xp, "Constant")
         self.value = value
 
     def _register(self, name: str) -> int:  # there is nothing to look up: a constant is where it is used
@@ -222,9 +219,9 @@ class Op(Tensor):
         kwargs: dict[str, Any],
         shape: tuple[int, ...],
         dtype: str,
-        backend: BackendInfo,
+        xp: Namespace,
     ):
-        super().__init__(shape, dtype, backend, fn)
+        super().__init__(shape, dtype, xp, fn)
         self.fn, self.args, self.kwargs = fn, args, kwargs
 
     def __repr__(self) -> str:
