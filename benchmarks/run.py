@@ -24,21 +24,22 @@ def main() -> None:
     text = "\n\n".join(
         [
             "# Results of the benchmarks",
-            "Written by `python benchmarks/run.py`, which `nox -s bench` runs. Medians of interleaved rounds in one "
-            "run; only the ratios carry over to another machine.",
+            "`nox -s bench` runs `python benchmarks/run.py`, which writes this page. The times are medians of "
+            "interleaved rounds in one run. On another machine the times differ; compare the ratios.",
             f"{datetime.date.today()}, {processor}; {versions}.",
-            "## One call of a documented function, beside the same thing by hand\n\n`python benchmarks/documented.py`",
+            "## One call of a documented function, compared with the same code by hand\n\n"
+            "`python benchmarks/documented.py`",
             documented.report(["numpy", "jax", "torch"]),
             "## Time of `import multisched` beyond `import numpy`\n\n`python benchmarks/import_time.py`",
             import_time.report(),
-            "## Rules, beside the same formula by hand and the schedules of others\n\n`python benchmarks/rules.py`",
+            "## Rules, compared with the same formula by hand and with other libraries\n\n`python benchmarks/rules.py`",
             rules.report(),
-            "## An optimizer step with three hyperparameters driven, beside LambdaLR and a loop by hand\n\n"
+            "## An optimizer step with three driven hyperparameters, compared with LambdaLR and a loop by hand\n\n"
             "`python benchmarks/drive.py`",
             drive.report(),
-            "## Averages of whole models, beside other libraries and one pass over the same bytes\n\n"
-            '`python benchmarks/trees.py`; "the limit" is `lerp_` of one flat float32 array by all cores. On a GPU: '
-            "[GPU.md](GPU.md).",
+            "## Averages of whole models, compared with other libraries and with one pass over the same bytes\n\n"
+            '`python benchmarks/trees.py`. "The limit" is the time of torch\'s `lerp_` on one flat float32 array of '
+            "the same size, with all cores. [GPU.md](GPU.md) has the results on a GPU.",
             trees.report(["torch", "jax", "numpy"]),
         ]
     )
