@@ -11,7 +11,7 @@ import multisched as ms
 
 resource = pytest.importorskip("resource", reason="only POSIX systems tell the peak memory of a process")
 
-DECLARATIONS = 100_000
+DECLARATIONS = 20_000
 
 
 def declare():
@@ -44,8 +44,8 @@ def held_blocks():
     return count
 
 
-def test_memory_stays_flat_over_100_000_declarations(graph, held_blocks):
-    """After a warm-up, 100,000 declarations leave neither Python objects nor a higher peak, and empty lists."""
+def test_memory_stays_flat_over_20_000_declarations(graph, held_blocks):
+    """After a warm-up, 20,000 declarations leave neither Python objects nor a higher peak, and empty lists."""
     with ms.use_backend("numpy"):
         declare_many(3_000)
         blocks, mebibytes = held_blocks(), peak()
