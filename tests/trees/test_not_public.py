@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import multisched as ms
-from multisched.integrations.driving import harness
+from multisched.integrations.drive import harness
 
 torch = pytest.importorskip("torch", reason="the tests are about torch, which is not installed")
 

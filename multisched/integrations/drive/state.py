@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from multisched.arrays import is_finite, is_integer, is_real
+from multisched.averages.plateau import PlateauState
 from multisched.errors import OptimizerError, listed, shown
-from multisched.integrations.driving.meaning import Fed
+from multisched.integrations.drive.meanings import Fed
+
+Count: TypeAlias = int | float | list[int | float]
+"""A clock, or a list with the clock of each optimizer."""
 
 
 def checked_clock(at: Any) -> int | float:
@@ -17,7 +21,7 @@ def checked_clock(at: Any) -> int | float:
     return int(at) if is_integer(at) else float(at)
 
 
-def checked_states(driver: Any, state_dict: Any) -> list[Any]:
+def checked_states(driver: Any, state_dict: Any) -> list[PlateauState]:
     """The states of rules fed by a metric. Raises `OptimizerError` for the state of another kind of driver."""
     expected = {"count", "plateau"} if driver.sources.fed else {"count"}
     if not isinstance(state_dict, Mapping) or set(state_dict) != expected:
@@ -31,17 +35,16 @@ def checked_states(driver: Any, state_dict: Any) -> list[Any]:
         raise OptimizerError(
             f"'plateau' of this driver's state is a list of {len(driver.sources.fed)} states, got {shown(saved)}."
         )
-    return [loaded_state(fed, state) for fed, state in zip(driver.sources.fed, saved, strict=True)]
+    return [_loaded_state(fed, state) for fed, state in zip(driver.sources.fed, saved, strict=True)]
 
 
-def checked_counts(driver: Any, state_dict: Any) -> list[Any]:
-    """The count of each clock."""
-    count, single = state_dict["count"], driver.manual or len(driver.clocks) == 1
+def checked_counts(driver: Any, state_dict: Any) -> list[int | float]:
+    """The count of each optimizer, or the one clock of a `manual` driver."""
+    count, many = state_dict["count"], len(driver.progress)
+    single = driver.manual or many == 1
     counts = [count] if single else count
-    if not single and (not isinstance(count, list | tuple) or len(count) != len(driver.clocks)):
-        raise OptimizerError(
-            f"The count is a list of {len(driver.clocks)}, one for each optimizer, got {shown(count)}."
-        )
+    if not single and (not isinstance(count, list | tuple) or len(count) != many):
+        raise OptimizerError(f"The count is a list of {many}, one for each optimizer, got {shown(count)}.")
     if driver.manual:
         return [checked_clock(count)]
     for each in counts:
@@ -51,6 +54,7 @@ def checked_counts(driver: Any, state_dict: Any) -> list[Any]:
 
 
 def metric_value(metric: Any) -> float:
+    """A metric, which may be an array or tensor of one number, as a float."""
     value = metric
     if hasattr(metric, "item") and math.prod(getattr(metric, "shape", ())) == 1:
         value = metric.item()
@@ -59,33 +63,34 @@ def metric_value(metric: Any) -> float:
     return float(value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> float | tuple[float, ...] | None:
+    """A value of a group as floats."""
     if value is None:
         return None
     return tuple(float(part) for part in value) if isinstance(value, tuple | list) else float(value)
 
 
 def saved_state(fed: Fed) -> dict[str, Any]:
-    """A state as numbers; infinite ones as text, which JSON has no numbers for."""
+    """A state as numbers; an infinite number or NaN, for which JSON has no number, is text."""
     saved = {}
     for name, value in fed.state._asdict().items():
-        if not isinstance(value, tuple):  # () stands for a part that this rule has no need of
+        if not isinstance(value, tuple):  # () stands for a field that this rule does not need
             plain = np.asarray(value).item()
             saved[name] = str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
     return saved
 
 
-def loaded_state(fed: Fed, saved: Any) -> Any:
+def _loaded_state(fed: Fed, saved: Any) -> PlateauState:
     now = fed.state._asdict()
     expected = {name for name, value in now.items() if not isinstance(value, tuple)}
     if not isinstance(saved, Mapping) or set(saved) != expected:
         raise OptimizerError(
             f"The state of {fed.rule!r} is a dict of {listed(sorted(expected), 10)}, got {shown(saved)}."
         )
-    return type(fed.state)(**{name: _part(name, now[name], saved.get(name)) for name in now})
+    return type(fed.state)(**{name: _field(name, now[name], saved.get(name)) for name in now})
 
 
-def _part(name: str, old: Any, saved: Any) -> Any:
+def _field(name: str, old: Any, saved: Any) -> Any:
     if isinstance(old, tuple):
         return old
     dtype = np.asarray(old).dtype

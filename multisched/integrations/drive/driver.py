@@ -8,21 +8,22 @@ import copy
 import importlib
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
 
 from multisched.arrays import is_real
-from multisched.averages.plateau import Plateau
+from multisched.averages.plateau import Plateau, PlateauState
 from multisched.errors import OptimizerError
-from multisched.integrations.driving.copies import packed, unpack
-from multisched.integrations.driving.harness import Harness, harness_of
-from multisched.integrations.driving.meaning import Own, Parts, Sources, own_value, parts_of
-from multisched.integrations.driving.members import Clock, Line, Member
-from multisched.integrations.driving.settings import Relative, Setting
-from multisched.integrations.driving.state import (
+from multisched.integrations.drive.copies import packed, unpack
+from multisched.integrations.drive.groups import KnownGroup
+from multisched.integrations.drive.harness import Harness, harness_of
+from multisched.integrations.drive.meanings import Own, Sources, meaning_of, own_value
+from multisched.integrations.drive.settings import Relative, Setting, is_fed, source_of
+from multisched.integrations.drive.state import (
+    Count,
     checked_clock,
     checked_counts,
     checked_states,
@@ -30,103 +31,120 @@ from multisched.integrations.driving.state import (
     plain,
     saved_state,
 )
+from multisched.integrations.drive.writer import Progress, Writer
 
 
-class Drive:
-    """Everything of a driver that is not torch's; `driver_class` joins it to `LRScheduler`."""
+class Driver:
+    """Keeps hyperparameters of torch optimizers at the values of schedules; made by `multisched.drive`, see there.
 
-    def __init__(self, optimizers: list[Any], settings: list[Setting], plateau: Plateau | None, manual: bool):
+    Everything of it that is not torch's stands here; `driver_class` joins it to `LRScheduler`.
+    """
+
+    def __init__(
+        self, optimizers: Sequence[Any], settings: list[Setting], plateau: Plateau | None, manual: bool
+    ) -> None:
         self.settings, self.plateau, self.manual = settings, plateau, manual
         self.sources = Sources(plateau)
         for setting in settings:
             for rule in setting.rules():
                 if not is_real(rule):
-                    self.sources.index(setting.name, getattr(rule, "schedule", rule))
-        shared = Clock()
-        self.clocks = [shared if manual else Clock() for _ in optimizers]
+                    self.sources.index(setting.name, source_of(rule))
+        shared = Progress()
+        self.progress: list[Progress] = [shared if manual else Progress() for _ in optimizers]
+        """One for each optimizer; with `manual`, one and the same for all."""
         self.refs: list[Any] = [weakref.ref(optimizer) for optimizer in optimizers]
         self.harnesses: list[Any] = []
         """Weak references, too: none before the driver is attached, and none after it is detached."""
         self.kept: list[Any] = []
-        """Optimizers that only this driver has: those of a copy, made with it."""
+        """The optimizers of a copy, which were copied with it and which nobody else may have."""
         self._step_count = 1  # Accelerate counts it up
         self._read_late: list[str] = []
         """Hyperparameters with `ms.relative` whose own values are those of an optimizer that had taken steps."""
 
     # --- optimizers --------------------------------------------------------------------------------------------------
-    def attach(self, replaced: list["Drive"]) -> None:
+    def attach(self, replaced: list["Driver"]) -> None:
         """Hang the driver on its optimizers and write, or raise and leave everything as it was.
 
-        Own values are those that the replaced drivers read, where they did.
+        Own values that a replaced driver has read are taken from it.
         """
         optimizers = self.optimizers
         harnesses = [harness_of(optimizer) or Harness(optimizer) for optimizer in optimizers]
-        lines = [Line(self, clock) for clock in self.clocks]
-        first = 0
         try:
             self.harnesses = [weakref.ref(harness) for harness in harnesses]
-            for optimizer, harness in zip(optimizers, harnesses, strict=True):
-                harness.see(unclear="later")
-                for index, member in enumerate(harness.members):
-                    self._read(member, first + index, replaced)
-                first += len(optimizer.param_groups)
-            meanings = [[self.meaning(member) for member in harness.members] for harness in harnesses]
+            self._read_all(harnesses, replaced)
+            for harness in harnesses:
+                for known in harness.groups:
+                    self._find_meanings(known)
             self.sources.check(0)
         except BaseException:
             self.harnesses = []
             for harness in harnesses:
-                for member in harness.members:
-                    member.forget(self)
+                for known in harness.groups:
+                    known.forget(self)
             raise
         self._read_late = [setting.name for setting in self.settings if self._is_late(setting, optimizers, replaced)]
         for other in replaced:
             other.detach()
-        for harness, line, parts in zip(harnesses, lines, meanings, strict=True):
-            for member, meaning in zip(harness.members, parts, strict=True):
-                member.parts[self] = meaning
-            harness.join(line)
+        for harness, progress in zip(harnesses, self.progress, strict=True):
+            for known in harness.groups:
+                known.reading(self).settled = True
+            harness.join(Writer(self, progress))
 
-    def _is_late(self, setting: Setting, optimizers: list[Any], replaced: list["Drive"]) -> bool:
+    def _read_all(self, harnesses: list[Harness], replaced: list["Driver"]) -> None:
+        first = 0
+        for harness in harnesses:
+            harness.find_groups(unclear="later")
+            for index, known in enumerate(harness.groups, first):
+                self._read(known, index, replaced)
+            first += len(harness.groups)
+
+    def _read(self, known: KnownGroup, index: int, replaced: list["Driver"]) -> None:
+        reading = known.reading(self)
+        reading.index = index
+        for setting in self.settings:
+            rule = setting.rule_of(index, known.group)
+            if rule is not None:
+                name = setting.name
+                before = [own[name] for other in replaced if name in (own := known.own(other))]
+                reading.own[name] = before[0] if before else own_value(name, rule, known.group)
+
+    def _is_late(self, setting: Setting, optimizers: list[Any], replaced: list["Driver"]) -> bool:
         relative = any(isinstance(rule, Relative) for rule in setting.rules())
         known = any(setting.name == other.name for driver in replaced for other in driver.settings)
         return relative and not known and any(optimizer.state for optimizer in optimizers)
 
-    def _read(self, member: Member, index: int, replaced: list["Drive"]) -> None:
-        member.index_of[self] = index
-        own = member.own[self] = {}
-        for setting in self.settings:
-            rule = setting.rule_of(index, member.group)
-            if rule is not None:
-                read = [m[setting.name] for other in replaced if setting.name in (m := member.own.get(other, {}))]
-                own[setting.name] = read[0] if read else own_value(setting.name, rule, member.group)
+    def decide(self, known: KnownGroup) -> None:
+        """Decide what a group is to have, once. Raises `OptimizerError` where that is unclear."""
+        reading = known.reading(self)
+        if not reading.settled:
+            self._find_meanings(known)
+            reading.settled = True
 
-    def meaning(self, member: Member) -> dict[str, Parts]:
+    def _find_meanings(self, known: KnownGroup) -> None:
         """What a group is to have, by hyperparameter. Raises `OptimizerError` where that is unclear.
 
-        What is clear of one hyperparameter is fixed, though another is not.
+        What is clear of one hyperparameter is kept, though another is not.
         """
-        parts = member.decided.setdefault(self, {})
-        group = member.group
+        reading, group = known.reading(self), known.group
         unclear: OptimizerError | None = None
         for setting in self.settings:
-            rule = setting.rule_of(member.index_of.get(self), group)
-            if rule is None or setting.name in parts:
+            name, rule = setting.name, setting.rule_of(reading.index, group)
+            if rule is None or name in reading.meanings:
                 continue
             try:
-                own = member.own[self].get(setting.name)
-                if own is None:
-                    own = member.own[self][setting.name] = own_value(setting.name, rule, group)
-                parts[setting.name] = parts_of(setting, rule, own, self._everyone(setting.name), group, self.sources)
+                if name not in reading.own:
+                    reading.own[name] = own_value(name, rule, group)
+                everyone = self._everyone(name)
+                reading.meanings[name] = meaning_of(setting, rule, reading.own[name], everyone, group, self.sources)
             except OptimizerError as error:
                 unclear = unclear or error
         if unclear is not None:
             raise unclear
-        return parts
 
     def _everyone(self, name: str) -> list[Own]:
         """The own values of all groups of all optimizers."""
-        members = [member for ref in self.harnesses if (harness := ref()) for member in harness.members]
-        return [member.own[self][name] for member in members if name in member.own.get(self, {})]
+        groups = [known for ref in self.harnesses if (harness := ref()) for known in harness.groups]
+        return [own[name] for known in groups if name in (own := known.own(self))]
 
     def detach(self) -> None:
         """Leave the optimizers as they are from now on; a second call changes nothing."""
@@ -158,28 +176,32 @@ class Drive:
 
     # --- the clock ---------------------------------------------------------------------------------------------------
     @property
-    def count(self) -> Any:
-        """The steps so far; a list for several optimizers, which count their own; with `manual` the clock."""
-        counts = [clock.count for clock in self.clocks]
-        return counts[0] if self.manual or len(counts) == 1 else counts
+    def count(self) -> Count:
+        """The steps so far; a list for several optimizers, each of which counts its own; with `manual`, the clock."""
+        counts = self._counts()
+        return counts[0] if len(counts) == 1 else counts
+
+    def _counts(self) -> list[int | float]:
+        """The clock of each optimizer; the one of all with `manual`."""
+        return [progress.clock for progress in (self.progress[:1] if self.manual else self.progress)]
 
     @property
-    def last_epoch(self) -> Any:
+    def last_epoch(self) -> int | float:  # type: ignore[override]  # an attribute of torch's schedulers
         """The count of the first optimizer, by torch's name."""
-        return self.clocks[0].count
+        return self.progress[0].clock
 
-    def step(self, metric: Any = None, /, *, at: Any = None) -> None:
-        """Set the clock of a `manual` driver; of any other, nothing, since the optimizer's steps are counted.
+    def step(self, metric: Any = None, /, *, at: float | None = None) -> None:
+        """Set the clock of a `manual` driver. Any other counts the optimizer's own steps, and this does nothing.
 
         Parameters
         ----------
         metric:
-            What `report` takes, for trainers that give it to a scheduler, as to torch's `ReduceLROnPlateau`.
+            What `report` takes, for trainers that give it to a scheduler as to torch's `ReduceLROnPlateau`.
         at:
             The clock, in the unit of the schedules; without it, a `manual` driver counts one step more.
 
-        Raises `OptimizerError`, and changes nothing, for a clock that is no number from 0 on or of a driver that is not
-        `manual`, for a metric where no rule takes one, and where a driver was detached.
+        Raises `OptimizerError`, and changes nothing: for a clock that is no number from 0 on; for a clock where the
+        driver is not `manual`; for a metric where no rule takes one; and if the driver was detached.
         """
         if metric is not None:
             if at is not None or not self.sources.fed:
@@ -195,7 +217,7 @@ class Drive:
                     "ms.drive(optimizer, manual=True, ...), or give it a count: load_state_dict({'count': n})."
                 )
             return
-        clock = self.clocks[0].count
+        clock = self.progress[0].clock
         if at is None:
             if not isinstance(clock, int):
                 raise OptimizerError(
@@ -215,28 +237,29 @@ class Drive:
         value = np.float64(metric_value(metric))
         with np.errstate(all="ignore"):  # metrics may be infinite
             states = [fed.rule.step(fed.state, value)[0] for fed in self.sources.fed]
-        self._set([self.clocks[0].count] if self.manual else [clock.count for clock in self.clocks], states)
+        self._set(self._counts(), states)
 
-    def _set(self, counts: list[Any], states: list[Any] | None = None) -> None:
+    def _set(self, counts: list[int | float], states: list[PlateauState] | None = None) -> None:
         """Set the clocks, and the states of rules fed by a metric, and write.
 
-        Where a value cannot be had, nothing changes.
+        If this fails for one value, nothing changes.
         """
         harnesses, before = self._attached(), self.sources.states()
+        clocks = counts * len(self.progress) if self.manual else counts
         try:
-            self.sources.go_on_from(before if states is None else states)
+            self.sources.restore(before if states is None else states)
             for count in counts:
                 self.sources.check(count)
             for harness in harnesses:
-                harness.see()
+                harness.find_groups()
             for harness in harnesses:
                 harness.forget_values(self)
-            for clock, count in zip(self.clocks, counts * len(self.clocks) if self.manual else counts, strict=True):
-                clock.count = count
+            for progress, clock in zip(self.progress, clocks, strict=True):
+                progress.clock = clock
             for harness in harnesses:
                 harness.write()
         except BaseException:
-            self.sources.go_on_from(before)
+            self.sources.restore(before)
             raise
 
     def _attached(self) -> list[Harness]:
@@ -246,16 +269,17 @@ class Drive:
         return [harness for harness in harnesses if harness.optimizer() is not None]
 
     # --- values ------------------------------------------------------------------------------------------------------
-    def values(self) -> dict[str, list[Any]]:
+    def values(self) -> dict[str, list[float | tuple[float, ...] | None]]:
         """The driven hyperparameters as they are now: by name, a list over all groups of all optimizers.
 
-        Floats, tuples of floats for tuples, and None for a group that has no such hyperparameter.
+        A value is a float, a tuple of floats where the optimizer has a tuple, and None for a group that has no such
+        hyperparameter.
         """
         return {setting.name: [plain(g.get(setting.name)) for g in self._groups()] for setting in self.settings}
 
-    def get_last_lr(self) -> list[Any]:
+    def get_last_lr(self) -> list[float]:
         """The learning rates of all groups now, which are those of the next step."""
-        return [plain(group["lr"]) for group in self._groups() if "lr" in group]
+        return [float(group["lr"]) for group in self._groups() if "lr" in group]
 
     get_lr = get_last_lr
 
@@ -279,7 +303,7 @@ class Drive:
 
     def _tell_late(self, counts: list[Any]) -> None:
         """Warn of own values that were read from what looks like a checkpoint of the run that goes on now."""
-        if self._read_late and any(counts) and not any(clock.count for clock in self.clocks):
+        if self._read_late and any(counts) and not any(progress.clock for progress in self.progress):
             name = self._read_late[0]
             warnings.warn(
                 f"ms.drive read the own values of {name} from an optimizer that had taken steps. If it was driven "
@@ -299,8 +323,8 @@ class Drive:
             "driver)), which copies both."
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Drive":
-        twin: Drive = type(self).__new__(type(self))
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Driver":
+        twin: Driver = type(self).__new__(type(self))
         memo[id(self)] = twin
         parts = packed(self)
         optimizers = parts.pop("optimizers")
@@ -322,25 +346,19 @@ def driver_class(fed: bool) -> Any:
     """
     schedulers: Any = importlib.import_module("torch.optim.lr_scheduler")
 
-    class Driver(Drive, schedulers.LRScheduler):  # type: ignore[misc]
-        """Keeps hyperparameters of optimizers at the values of schedules; made by `multisched.drive`."""
+    class TorchDriver(Driver, schedulers.LRScheduler):  # type: ignore[misc]  # its base is known when torch is there
+        """A driver that is a scheduler of torch."""
 
-    class FedDriver(Driver, schedulers.ReduceLROnPlateau):  # type: ignore[misc]
-        """A driver with an `ms.plateau`; made by `multisched.drive`."""
+    class FedTorchDriver(TorchDriver, schedulers.ReduceLROnPlateau):  # type: ignore[misc]  # as above
+        """A driver with an `ms.plateau`."""
 
-    return FedDriver if fed else Driver
-
-
-def is_fed(settings: list[Setting], plateau: Plateau | None) -> bool:
-    """Whether a driver of these has a rule that is fed by a metric."""
-    rules = [rule for setting in settings for rule in setting.rules()]
-    return plateau is not None or any(isinstance(getattr(rule, "schedule", rule), Plateau) for rule in rules)
+    return FedTorchDriver if fed else TorchDriver
 
 
-def unpickled(parts: dict[str, Any]) -> Any:
+def unpickled(parts: dict[str, Any]) -> Driver:
     """The driver of a pickle."""
     kind = driver_class(is_fed(parts["settings"], parts["plateau"]))
-    driver = kind.__new__(kind)
+    driver: Driver = kind.__new__(kind)
     unpack(driver, **parts)
     driver.kept = [optimizer for optimizer in parts["optimizers"] if optimizer is not None]
     return driver

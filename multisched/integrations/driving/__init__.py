@@ -1,1 +1,0 @@
-"""How `drive` works: what its arguments mean, the hooks on an optimizer, and the driver."""
