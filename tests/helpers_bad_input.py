@@ -75,6 +75,28 @@ class World:
 
 
 RULES = {
+    # --- calls of constructors
+    "an unknown keyword": Row(
+        lambda _: ms.cosine(0.1, stepps=4), errors.ArgumentError, TypeError, ("cosine()", "'stepps'", "mean 'steps'")
+    ),
+    "a keyword of another library": Row(
+        lambda _: ms.cosine(init_value=0.1, steps=4), errors.ArgumentError, TypeError, ("'init_value'", "mean 'init'")
+    ),
+    "an unknown keyword of an average": Row(
+        lambda _: ms.ema(decay=0.9), errors.ArgumentError, ValueError, ("ema() has no argument 'decay'",)
+    ),
+    "an argument that is missing": Row(
+        lambda _: ms.linear(0.1, 0),
+        errors.ArgumentError,
+        TypeError,
+        ("linear() needs 'steps'", "(init, end, steps"),
+    ),
+    "an argument twice": Row(
+        lambda _: ms.linear(0.1, 0, 4, init=1), errors.ArgumentError, TypeError, ("'init' twice", "linear(init, end")
+    ),
+    "too many arguments": Row(
+        lambda _: ms.constant(1, 2), errors.ArgumentError, TypeError, ("at most 1 argument, got 2",)
+    ),
     # --- piecewise_constant: unsorted keys and no keys are accepted, see the laws
     "a negative key": Row(
         lambda _: ms.piecewise_constant(0.1, {-1: 1}), errors.StepKeyError, ValueError, ("steps_and_values", "-1")

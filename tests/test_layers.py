@@ -22,7 +22,14 @@ FRAMEWORKS = {
 SLOW = {"importlib", "matplotlib", "ml_dtypes", "optree", "plotext", "sklearn"}
 """Besides frameworks: what is not always there, or takes long to import and is rarely needed."""
 
-LAZY = {}
+LAZY = {
+    ("schedules.schedule", "schedules.compose"): "arithmetic of schedules makes schedules, by the decorator",
+    ("schedules.schedule", "schedules.config"): "Schedule.to_config: names need every constructor",
+    ("schedules.schedule", "schedules.plot"): "Schedule.plot: few programs draw",
+    ("schedules.schedule", "schedules.text"): "repr: names need every constructor",
+    ("averages.statistic", "schedules.config"): "Statistic.to_config, likewise",
+    ("averages.statistic", "schedules.text"): "repr, likewise",
+}
 """The files of multisched that another one imports inside a function, and why: at most eight."""
 CIRCLES = {
     ("trees.state", "trees.average"),
@@ -30,11 +37,6 @@ CIRCLES = {
     ("trees.told", "trees.average"),
 }
 """(to go) Imports for type checking alone that close a circle."""
-EFFECTS = {
-    ("schedules", "schedules.plot"),
-    ("schedules", "schedules.text"),
-}
-"""(to go) Imports whose only purpose is what happens when the file runs."""
 
 
 class Import(NamedTuple):
@@ -117,7 +119,7 @@ def for_effect(name, tree, files):
     for each in imports_of(tree):
         target = own_file(each.module, files)
         unused = each.names and not set(each.names) & (used | exported)
-        if target is not None and unused and not each.typing and (name, target) not in EFFECTS:
+        if target is not None and unused and not each.typing:
             yield f"{name}:{each.line} imports {each.module} and does not use it"
 
 

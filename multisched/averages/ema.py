@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from multisched.arguments import optional, unchecked
 from multisched.arrays import (
     BITS,
     Array,
@@ -27,7 +28,7 @@ from multisched.arrays import (
 )
 from multisched.averages.decay import decay_of
 from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, pick, settled, unsettled
-from multisched.averages.statistic import counted, real_dtype, scalar_like
+from multisched.averages.statistic import counted, real_dtype, scalar_like, statistic
 from multisched.errors import DecayError, InitShapeError, MaskError, RuleError, TimeStepError, shown
 from multisched.schedules import Schedule
 
@@ -208,6 +209,24 @@ class Ema(Mean):
         return choose(xp, state.first_step, first, state.mean)
 
 
+@statistic(
+    alpha=optional(unchecked("operand")),
+    init=optional(unchecked("array")),
+    decay_min=unchecked("flag"),
+    debias=unchecked("flag"),
+    halflife=optional(unchecked("number")),
+    span=optional(unchecked("number")),
+    com=optional(unchecked("number")),
+    tau=optional(unchecked("number")),
+    examples=[
+        "ema(0.9)",
+        "ema(0.9, init=2.0)",
+        "ema(0.9, debias=True)",
+        "ema(0.99, decay_min=True)",
+        "ema(decay_warmup(high=0.9))",
+        "ema(halflife=10)",
+    ],
+)
 def ema(
     alpha: Any = None,
     init: Any = None,

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from multisched.arguments import unchecked
 from multisched.arrays import Array, as_real, int_max
 from multisched.averages.mean import Mean, Scalar, alike, pick
+from multisched.averages.statistic import statistic
 from multisched.errors import NotARule, StepCountError, shown
 
 
@@ -46,6 +48,12 @@ class Paced(Mean):
         return pick(waits, alike(1.0, weight), applied), pick(waits, weight, kept)
 
 
+@statistic(
+    rule=unchecked("rule"),
+    start=unchecked("number"),
+    every=unchecked("number"),
+    examples=["paced(ema(0.9), every=3)", "paced(swa(), start=2, every=2)"],
+)
 def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
     """A rule that follows another, but not at each call.
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from multisched.arguments import unchecked
 from multisched.arrays import (
     Array,
     FrozenArray,
@@ -19,7 +20,7 @@ from multisched.arrays import (
     int_max,
     kind_of,
 )
-from multisched.averages.statistic import Statistic, counted
+from multisched.averages.statistic import Statistic, counted, statistic
 from multisched.errors import DTypeError, RuleError, shown
 
 _MOST = int_max("int32")
@@ -165,6 +166,18 @@ def _filled(xp: Namespace, like: Array, number: float | FrozenArray) -> Array:
     return xp.full_like(like, number)
 
 
+@statistic(
+    init=unchecked("array"),
+    factor=unchecked("number"),
+    patience=unchecked("number"),
+    threshold=unchecked("number"),
+    mode=unchecked("text"),
+    cooldown=unchecked("number"),
+    minimum=unchecked("array"),
+    threshold_mode=unchecked("text"),
+    eps=unchecked("number"),
+    examples=["plateau(0.1, factor=0.5, patience=2)", "plateau(1.0, patience=0, mode='max', cooldown=1)"],
+)
 def plateau(
     init: float | Sequence[float],
     factor: float = 0.1,

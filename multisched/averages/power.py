@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+from multisched.arguments import optional, unchecked
 from multisched.arrays import Array, as_real
 from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, functions_of, pick
+from multisched.averages.statistic import statistic
 from multisched.errors import DecayError, shown
 
 _WIDEST = 12**-0.5
@@ -46,6 +48,11 @@ class PowerEma(Mean):
         return pick(first, alike(1.0, n), -f.expm1((self.gamma + 1) * f.log1p(-1 / n))), weight
 
 
+@statistic(
+    sigma_rel=optional(unchecked("number")),
+    gamma=optional(unchecked("number")),
+    examples=["power_ema(0.1)", "power_ema(gamma=1)"],
+)
 def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> PowerEma:
     """The power-function average: as an exponential one whose memory is a fixed part of the time so far.
 

@@ -4,11 +4,14 @@ A subclass is a frozen dataclass, hence plain data, and says only what its state
 the average is read from it.
 """
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
+from multisched.arguments import Reader, bound, constructor_of, read_all
 from multisched.arrays import (
     BITS,
     Array,
@@ -22,7 +25,41 @@ from multisched.arrays import (
     stop_gradient,
 )
 from multisched.errors import DTypeError, MaskError, ShapeError, TimeStepError
-from multisched.schedules.schedule import methods
+
+P = ParamSpec("P")
+S = TypeVar("S", bound="Statistic")
+
+
+def statistic(*, examples: Sequence[str], **readers: Reader) -> Callable[[Callable[P, S]], Callable[P, S]]:
+    """A decorator for a function that builds a statistic, so that data, expressions and the laws find it.
+
+    Parameters
+    ----------
+    examples:
+        Expressions that build typical ones, such as `"ema(0.9)"`, on which the laws are tested.
+    **readers:
+        For each parameter, what it takes; see `multisched.arguments`.
+
+    The function raises `ArgumentError` for a keyword that it does not have, and names the nearest one.
+
+    >>> from multisched.averages import ema
+    >>> ema(alpha=0.9, debais=True)
+    Traceback (most recent call last):
+    multisched.errors.ArgumentError: ema() has no argument 'debais'; did you mean 'debias'?
+    """
+
+    def decorate(build: Callable[P, S]) -> Callable[P, S]:
+        signature = inspect.signature(build)
+
+        @wraps(build)
+        def constructor(*args: P.args, **kwargs: P.kwargs) -> S:
+            call = signature.bind_partial()
+            call.arguments.update(read_all(readers, bound(build.__name__, signature, args, kwargs)))
+            return build(*call.args, **call.kwargs)
+
+        return constructor_of(constructor, signature, readers, examples)
+
+    return decorate
 
 
 class Statistic:
@@ -47,8 +84,9 @@ class Statistic:
         >>> ms.paced(ms.swa(), every=10).to_config()
         {'name': 'paced', 'rule': {'name': 'swa'}, 'start': 0, 'every': 10}
         """
-        config: dict[str, Any] = methods["to_config"](self)
-        return config
+        from multisched.schedules.config import to_config  # which knows the constructors of all rules
+
+        return to_config(self)
 
     def _described(self) -> tuple[str | None, dict[str, Any]]:
         """The name in the catalogue of the function that builds this rule, and its arguments; None if there is none."""
@@ -59,8 +97,9 @@ class Statistic:
 
     def _pieces(self) -> Iterator[str]:
         """What `repr` prints, in pieces, of which an error message takes the first."""
-        listed = self._described()[0] is not None
-        return methods["pieces"](self) if listed else iter([object.__repr__(self)])
+        from multisched.schedules.text import pieces  # which knows the constructors of all rules
+
+        return pieces(self) if self._described()[0] is not None else iter([object.__repr__(self)])
 
     def init(self, value: Array, *, elementwise: bool = False, times: bool = False) -> Any:
         """The state before the first update, for values of the shape, dtype and device of `value`.

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from multisched.arrays import Array
 from multisched.averages.mean import Mean, Scalar, dtype_of, floating
+from multisched.averages.statistic import statistic
 
 
 class SwaState(NamedTuple):
@@ -37,6 +38,7 @@ def _seen(count: Scalar, dtype: Any) -> Scalar:
     return floating(count, dtype) + 1
 
 
+@statistic(examples=["swa()"])
 def swa() -> Swa:
     """The mean of all values so far, each with the same weight.
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from multisched.arguments import unchecked
 from multisched.arrays import Array, Namespace, as_real, choose
-from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
+from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like, statistic
 from multisched.errors import WindowError, shown
 
 
@@ -68,6 +69,7 @@ def _sum_in_pairs(values: Array) -> Array:
     return values[0, ...] if odd is None else values[0, ...] + odd
 
 
+@statistic(n=unchecked("number"), examples=["sma(3)", "sma(1)"])
 def sma(n: int) -> Sma:
     """The mean of the last `n` values, or of all of them while they are fewer.
 

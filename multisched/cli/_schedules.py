@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from multisched.dialects.lookup import parse
+from multisched.dialects._colon import parse
 from multisched.errors import ParseError
 from multisched.schedules import Schedule
 

@@ -26,9 +26,11 @@ from multisched.schedules.compose import maximum
 from multisched.schedules.curves import Way, along, power_of_gone, power_of_left
 from multisched.schedules.cycle import MOST_CYCLES, cosine_restarts, starts, warmup_stable_decay
 from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial, tanh
+from multisched.schedules.edges import after
 from multisched.schedules.inverse import inverse_sqrt, inverse_time
 from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.piecewise import piecewise_constant
+from multisched.schedules.readers import positive, some_steps
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
@@ -181,13 +183,13 @@ def _restarts(lr: float, low: float, steps: int, longer: float, lower: float, li
 
 
 @schedule(
-    lambda init, end, steps, power, k: {
-        "init": real(init, "init"),
-        "end": real(end, "end"),
-        "steps": length(steps, "steps", zero=False),
-        "power": above(power, "power", 0, allowed=False),
-        "k": above(k, "k", 0, allowed=False),
-    }
+    init=real,
+    end=real,
+    steps=some_steps,
+    power=positive,
+    k=positive,
+    edges=after("steps"),
+    examples=["timm.k_decay_polynomial(0.1, 0, 80, 2, 0.5)"],
 )
 @of_dialect("timm")
 def k_decay_polynomial(

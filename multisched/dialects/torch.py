@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from multisched.arguments import Reader, optional, reader
 from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau, plateau
 from multisched.dialects._arguments import count, fraction
@@ -24,8 +25,12 @@ from multisched.schedules.combine import from_function, join, repeat
 from multisched.schedules.curves import along, half_wave, line
 from multisched.schedules.cycle import cosine_restarts, cyclic
 from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial
-from multisched.schedules.parts import a_schedule, above, flag, length, one_of, real
+from multisched.schedules.edges import multiples
+from multisched.schedules.parts import a_schedule, above, length, one_of
 from multisched.schedules.piecewise import piecewise_constant
+from multisched.schedules.readers import any_schedule, flag, non_negative, positive, real
+from multisched.schedules.readers import length as period_length
+from multisched.schedules.readers import one_of as options
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
@@ -213,7 +218,10 @@ def SWALR(base_lr: float, swa_lr: float, anneal_epochs: int = 10, anneal_strateg
 
 # --- triangles -------------------------------------------------------------------------------------------------------
 @schedule(
-    lambda schedule, period: {"schedule": a_schedule(schedule, "schedule"), "period": length(period, "period")},
+    schedule=any_schedule,
+    period=period_length,
+    edges=lambda arguments, until: list(multiples(arguments["period"], until)),
+    examples=["torch.by_cycle(linear(1, 0, 4), 3)"],
     clock=lambda xp, step, schedule, period: [turns(xp, step, period)[0] + 1],
 )
 @of_dialect("torch")
@@ -327,43 +335,53 @@ def _through(xp: Namespace, step: Array, phases: list[_Phase], total_steps: int,
     return xp.where(one_past, phases[-1].one_step_on(anneal_strategy), value)
 
 
-def _checked_phases(
-    total_steps: Any, epochs: Any, steps_per_epoch: Any, pct_start: Any, anneal_strategy: Any, three_phase: Any
-) -> dict[str, Any]:
-    if total_steps is not None:
-        total_steps = count(total_steps, "total_steps", 1)
-    elif epochs is None or steps_per_epoch is None:
-        raise ScheduleOptionError("Either total_steps is needed, or epochs and steps_per_epoch.")
-    else:
-        total_steps = count(epochs, "epochs", 1) * count(steps_per_epoch, "steps_per_epoch", 1)
-    if above(pct_start, "pct_start", 0) > 1:
-        raise ScheduleOptionError(f"pct_start is a part of the whole, at most 1, got {pct_start!r}.")
-    return {
-        "total_steps": total_steps,
-        "epochs": None,
-        "steps_per_epoch": None,
-        "pct_start": real(pct_start, "pct_start"),
-        "anneal_strategy": one_of(anneal_strategy, "anneal_strategy", "cos", "linear"),
-        "three_phase": flag(three_phase, "three_phase"),
-    }
+@reader("number")
+def _some(value: Any, name: str) -> int:
+    return count(value, name, 1)
 
 
-def _checked_one_cycle(
-    max_lr: Any, cycle_momentum: Any, base_momentum: Any, max_momentum: Any, div_factor: Any, final_div_factor: Any,
-    **phases: Any,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "max_lr": real(max_lr, "max_lr"),
-        "cycle_momentum": flag(cycle_momentum, "cycle_momentum"),
-        "base_momentum": real(base_momentum, "base_momentum"),
-        "max_momentum": real(max_momentum, "max_momentum"),
-        "div_factor": above(div_factor, "div_factor", 0, allowed=False),
-        "final_div_factor": above(final_div_factor, "final_div_factor", 0, allowed=False),
-        **_checked_phases(**phases),
-    }
+_PHASES: dict[str, Reader] = {
+    "total_steps": optional(_some),
+    "epochs": optional(_some),
+    "steps_per_epoch": optional(_some),
+    "pct_start": non_negative,
+    "anneal_strategy": options("cos", "linear"),
+    "three_phase": flag,
+}
 
 
-@schedule(_checked_one_cycle)
+def _with_its_length(**given: Any) -> dict[str, Any]:
+    """The arguments with the length in `total_steps` alone, so that schedules of one length are equal."""
+    total_steps, epochs, steps_per_epoch = given["total_steps"], given["epochs"], given["steps_per_epoch"]
+    if total_steps is None:
+        if epochs is None or steps_per_epoch is None:
+            raise ScheduleOptionError("Either total_steps is needed, or epochs and steps_per_epoch.")
+        total_steps = epochs * steps_per_epoch
+    if given["pct_start"] > 1:
+        raise ScheduleOptionError(f"pct_start is a part of the whole, at most 1, got {given['pct_start']!r}.")
+    return {**given, "total_steps": total_steps, "epochs": None, "steps_per_epoch": None}
+
+
+def _one_cycle_edges(arguments: dict[str, Any], until: float) -> list[float]:
+    turn, total = arguments["pct_start"] * arguments["total_steps"], arguments["total_steps"]
+    return [turn - 1, *([2 * turn - 2] if arguments["three_phase"] else []), total - 1]
+
+
+@schedule(
+    _with_its_length,
+    **_PHASES,
+    max_lr=real,
+    cycle_momentum=flag,
+    base_momentum=real,
+    max_momentum=real,
+    div_factor=positive,
+    final_div_factor=positive,
+    edges=_one_cycle_edges,
+    examples=[
+        "torch.OneCycleLR(0.1, total_steps=90)",
+        "torch.OneCycleLR(1, epochs=2, steps_per_epoch=10, three_phase=True)",
+    ],
+)
 @of_dialect("torch")
 def OneCycleLR(
     xp: Namespace,
@@ -404,11 +422,12 @@ def OneCycleLR(
 
 
 @schedule(
-    lambda base_momentum, max_momentum, **phases: {
-        "base_momentum": real(base_momentum, "base_momentum"),
-        "max_momentum": real(max_momentum, "max_momentum"),
-        **_checked_phases(**phases),
-    }
+    _with_its_length,
+    **_PHASES,
+    base_momentum=real,
+    max_momentum=real,
+    edges=_one_cycle_edges,
+    examples=["torch.OneCycleMomentum(total_steps=90)"],
 )
 @of_dialect("torch")
 def OneCycleMomentum(

@@ -26,9 +26,12 @@ from multisched.schedules.clock import floating, later, since
 from multisched.schedules.combine import join, repeat, stretch, warmup
 from multisched.schedules.cycle import cosine_restarts, warmup_stable_decay
 from multisched.schedules.decay import constant, cosine, linear, polynomial
+from multisched.schedules.edges import moved
 from multisched.schedules.inverse import inverse_sqrt
-from multisched.schedules.parts import a_schedule, above, length, one_of, real
+from multisched.schedules.parts import above, one_of, real
 from multisched.schedules.piecewise import piecewise_constant
+from multisched.schedules.readers import any_schedule
+from multisched.schedules.readers import length as read_length
 from multisched.schedules.schedule import Schedule, schedule
 
 __all__ = [
@@ -401,8 +404,11 @@ def _ahead(xp: Namespace, step: Array, schedule: Schedule, steps: float) -> list
 
 
 @schedule(
-    lambda schedule, steps: {"schedule": a_schedule(schedule, "schedule"), "steps": length(steps, "steps")},
+    schedule=any_schedule,
+    steps=read_length,
     clock=_ahead,
+    edges=moved(lambda arguments: (-arguments["steps"], 1)),
+    examples=["transformers.ahead(cosine(0.1, 80), 20)"],
 )
 @of_dialect("transformers")
 def ahead(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:

@@ -7,7 +7,7 @@ graph at each call, and it can be read: see `Program.source`.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,14 +23,8 @@ OPERATORS = {
 }
 _SEQUENCES = ("concat", "stack")
 
-
-class Run(Protocol):
-    """A compiled program: `run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
-
-    source: str
-    """What it runs, as Python."""
-
-    def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
+Run = Callable[..., tuple[Any, ...]]
+"""`run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
 
 
 def if_given(tensor: Tensor, otherwise: Tensor) -> Op:
@@ -86,7 +80,7 @@ class Program:
         for tensor in self.tensors:
             if isinstance(tensor, Placeholder) and tensor not in given:
                 self._complain_of(tensor)
-        self.read: tuple[Any, ...] = tuple(  # variables, which are defined in a layer above this one
+        self.read = tuple(
             t for t in self.tensors if not isinstance(t, Op | Constant | Placeholder) and t not in updates
         )
 
@@ -122,7 +116,7 @@ class Program:
         names: dict[str, Any] = dict(writer.bound)
         exec(compile(source, "<multisched program>", "exec"), names)
         run: Run = names.pop("program")  # or it would refer to itself
-        run.source = source
+        run.source = source  # type: ignore[attr-defined]
         return run
 
 

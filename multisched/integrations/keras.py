@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from multisched.arrays import BITS
-from multisched.dialects.lookup import parse
+from multisched.dialects._colon import parse
 from multisched.errors import ConfigError, NotARule, ParseError, shown
 from multisched.schedules import Schedule
 from multisched.schedules.nested import value_of

@@ -1,48 +1,24 @@
-"""Schedules: values that depend only on how many updates have happened. One family a file."""
+"""Schedules: values that depend only on how many updates have happened. One family a file, which lists its names."""
 
-import multisched.schedules.plot
-import multisched.schedules.text  # noqa: F401 (for Schedule.plot and repr, as config is for Schedule.to_config)
-from multisched.schedules.approach import decay_warmup
-from multisched.schedules.combine import clip, delay, from_function, join, repeat, stretch, warmup
-from multisched.schedules.compose import maximum, minimum
+from multisched.schedules import approach, combine, compose, cycle, decay, inverse, piecewise, steps
+from multisched.schedules.approach import *  # noqa: F403  (its __all__ is the one list of its public names)
+from multisched.schedules.combine import *  # noqa: F403
+from multisched.schedules.compose import *  # noqa: F403
 from multisched.schedules.config import from_config
-from multisched.schedules.cycle import cosine_restarts, cyclic, one_cycle, warmup_stable_decay
-from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial, tanh
-from multisched.schedules.inverse import inverse_sqrt, inverse_time, noam
+from multisched.schedules.cycle import *  # noqa: F403
+from multisched.schedules.decay import *  # noqa: F403
+from multisched.schedules.inverse import *  # noqa: F403
 from multisched.schedules.parse import parse
-from multisched.schedules.piecewise import piecewise_constant
+from multisched.schedules.piecewise import *  # noqa: F403
 from multisched.schedules.schedule import Schedule, schedule
-from multisched.schedules.steps import piecewise_interpolate, piecewise_scale
+from multisched.schedules.steps import *  # noqa: F403
 
-__all__ = [
-    "Schedule",
-    "clip",
-    "constant",
-    "cosine",
-    "cosine_restarts",
-    "cyclic",
-    "decay_warmup",
-    "delay",
-    "exponential",
-    "from_config",
-    "from_function",
-    "inverse_sqrt",
-    "inverse_time",
-    "join",
-    "linear",
-    "maximum",
-    "minimum",
-    "noam",
-    "one_cycle",
-    "parse",
-    "piecewise_constant",
-    "piecewise_interpolate",
-    "piecewise_scale",
-    "polynomial",
-    "repeat",
-    "schedule",
-    "stretch",
-    "tanh",
-    "warmup",
-    "warmup_stable_decay",
-]
+__all__ = ["Schedule", "from_config", "parse", "schedule"]
+__all__ += approach.__all__
+__all__ += combine.__all__
+__all__ += compose.__all__
+__all__ += cycle.__all__
+__all__ += decay.__all__
+__all__ += inverse.__all__
+__all__ += piecewise.__all__
+__all__ += steps.__all__

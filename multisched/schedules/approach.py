@@ -5,23 +5,25 @@ from typing import Any
 from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleValueError
 from multisched.schedules.clock import elapsed
-from multisched.schedules.parts import above
+from multisched.schedules.readers import non_negative, positive
 from multisched.schedules.schedule import schedule
 
+__all__ = ["decay_warmup"]
 
-def _checked_decay_warmup(inv_gamma: Any = 1, power: Any = 2 / 3, low: Any = 0, high: Any = 0.9999) -> dict[str, Any]:
-    least, most = above(low, "low", 0), above(high, "high", 0)
-    if not least <= most <= 1:
+
+def _in_order(low: float, high: float, **_: Any) -> None:
+    if not low <= high <= 1:
         raise ScheduleValueError(f"low and high must be decays, 0 <= low <= high <= 1, got {low!r} and {high!r}.")
-    return {
-        "inv_gamma": above(inv_gamma, "inv_gamma", 0, allowed=False),
-        "power": above(power, "power", 0, allowed=False),
-        "low": least,
-        "high": most,
-    }
 
 
-@schedule(_checked_decay_warmup)
+@schedule(
+    _in_order,
+    inv_gamma=positive,
+    power=positive,
+    low=non_negative,
+    high=non_negative,
+    examples=["decay_warmup(high=0.99)", "decay_warmup(2, 0.75, low=0.3, high=0.9)"],
+)
 def decay_warmup(
     xp: Namespace, step: Array, inv_gamma: float = 1, power: float = 2 / 3, low: float = 0, high: float = 0.9999
 ) -> Array:

@@ -1,107 +1,190 @@
 """Every constructor that may stand in a config or an expression, by name: nothing else can be built from data.
 
-Some formulas only a dialect has, such as that of torch's OneCycleLR. In data, and in what `repr` prints, the dialect's
-name stands before theirs. They, and the rules of averages, are imported when they are looked up, from the files that
-are listed here, since the imports of the library go the other way; no name leads to another file.
+- A schedule of the library: each function of a family file that `@schedule` made with examples.
+- A rule of averages: each function of `multisched.averages` that `@statistic` made with examples.
+- `torch.OneCycleLR`: a public function of a dialect, after the dialect's name, that is of its file in
+  `multisched.dialects`.
+- What other packages register under the entry points `multisched.schedules`, `multisched.statistics` and
+  `multisched.dialects`. None of them takes the place of a name of the library.
 
-A function cannot be written as data, so `from_function` is not among them; nor is the decorator, which makes new ones.
+Averages and dialects, which are built on schedules, and other packages are imported when a name is looked up there.
+
+A function cannot be written as data, so `from_function` has no examples and is not among them.
 """
 
-import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
-from types import MappingProxyType
-from typing import Any, TypeVar
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from multisched.errors import RuleError
 from multisched.schedules import approach, combine, compose, cycle, decay, inverse, piecewise, steps
 from multisched.schedules.schedule import Schedule
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Constructor = Callable[..., Any]
 """What makes a schedule, or a rule of averages."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CONSTRUCTORS: tuple[Constructor, ...] = (
-    approach.decay_warmup,
-    combine.clip,
-    combine.delay,
-    combine.join,
-    combine.repeat,
-    combine.stretch,
-    combine.warmup,
-    compose.add,
-    compose.divide,
-    compose.maximum,
-    compose.minimum,
-    compose.multiply,
-    compose.negative,
-    compose.pow,
-    compose.subtract,
-    cycle.cosine_restarts,
-    cycle.cyclic,
-    cycle.one_cycle,
-    cycle.warmup_stable_decay,
-    decay.constant,
-    decay.cosine,
-    decay.exponential,
-    decay.linear,
-    decay.polynomial,
-    decay.tanh,
-    inverse.inverse_sqrt,
-    inverse.inverse_time,
-    inverse.noam,
-    piecewise.piecewise_constant,
-    steps.piecewise_interpolate,
-    steps.piecewise_scale,
-)
+FAMILIES = (approach, combine, compose, cycle, decay, inverse, piecewise, steps)
+"""The files of the schedules."""
+
+
+def _constructors(module: ModuleType) -> dict[str, Constructor]:
+    """The constructors of a file that have examples, by their names in data."""
+    made = [f for f in vars(module).values() if getattr(f, "examples", ()) and f.__module__ == module.__name__]
+    return {_IN_DATA.get(constructor.__name__, constructor.__name__): constructor for constructor in made}
+
+
+_IN_DATA = {"absolute": "abs"}
 
 CATALOGUE: Mapping[str, Constructor] = MappingProxyType(
-    {"abs": compose.absolute} | {constructor.__name__: constructor for constructor in _CONSTRUCTORS}
+    {name: made for module in FAMILIES for name, made in sorted(_constructors(module).items())}
 )
 """The constructors of all schedules that are data, and of their arithmetic, by the names of the array API."""
 
-_FORMULAS_OF_DIALECTS = {
-    "timm.k_decay_polynomial": "multisched.dialects.timm",
-    "torch.OneCycleLR": "multisched.dialects.torch",
-    "torch.OneCycleMomentum": "multisched.dialects.torch",
-    "torch.by_cycle": "multisched.dialects.torch",
-    "transformers.ahead": "multisched.dialects.transformers",
-}
 
-
-_RULES = {
-    "ema": "multisched.averages.ema",
-    "paced": "multisched.averages.pace",
-    "plateau": "multisched.averages.plateau",
-    "power_ema": "multisched.averages.power",
-    "sma": "multisched.averages.window",
-    "swa": "multisched.averages.uniform",
-}
-
-
-class _Imported(Mapping[str, Constructor]):
-    """Constructors by name, each imported when it is asked for."""
-
-    def __init__(self, modules: dict[str, str]):
-        self.modules = modules
-
+# --- what is imported when it is looked up ---------------------------------------------------------------------------
+class _Rules(Mapping[str, Constructor]):
     def __getitem__(self, name: str) -> Constructor:
-        module = importlib.import_module(self.modules[name])
-        constructor: Constructor = getattr(module, name.rpartition(".")[2])
-        return constructor
+        return self._all[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.modules)
+        return iter(self._all)
 
     def __len__(self) -> int:
-        return len(self.modules)
+        return len(self._all)
+
+    @property
+    def _all(self) -> dict[str, Constructor]:
+        averages = import_module("multisched.averages")
+        public = {name: getattr(averages, name) for name in averages.__all__}
+        return {name: value for name, value in public.items() if getattr(value, "examples", ())}
 
 
-DIALECTS: Mapping[str, Constructor] = _Imported(_FORMULAS_OF_DIALECTS)
-"""The constructors of the schedules that are data, but only a dialect's."""
+class _Dialects(Mapping[str, Constructor]):
+    """`{"torch.OneCycleLR": constructor, ...}`. A dialect is imported when one of its names is looked up."""
 
-RULES: Mapping[str, Constructor] = _Imported(_RULES)
+    def __getitem__(self, name: str) -> Constructor:
+        dialect, _, function = name.partition(".")
+        if not function or dialect not in self.dialects():
+            raise KeyError(name)
+        return self.functions(dialect)[function]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{dialect}.{function}" for dialect in self.dialects() for function in self.functions(dialect))
+
+    def __len__(self) -> int:
+        return sum(len(self.functions(dialect)) for dialect in self.dialects())
+
+    def dialects(self) -> list[str]:
+        """The names of all dialects: the files of the package, and what other packages register."""
+        return sorted({*_own_dialects(), *PLUGINS["dialects"].names})
+
+    def functions(self, dialect: str) -> dict[str, Constructor]:
+        """The constructors of a dialect: its public functions, and the formulas that only it has."""
+        module = import_module(f"{_PACKAGE}.{dialect}") if dialect in _own_dialects() else PLUGINS["dialects"][dialect]
+        public = {name: getattr(module, name) for name in module.__all__}
+        formulas = {n: f for n, f in vars(module).items() if getattr(f, "__name__", "") == f"{dialect}.{n}"}
+        made = {**public, **formulas}
+        return {n: f for n, f in made.items() if inspect.isfunction(f) and f.__module__ == module.__name__}
+
+
+_PACKAGE = "multisched.dialects"
+
+
+@cache
+def _own_dialects() -> tuple[str, ...]:
+    names = [module.name for module in iter_modules(import_module(_PACKAGE).__path__)]
+    return tuple(name for name in names if not name.startswith("_"))
+
+
+class Plugins(Mapping[str, Any]):
+    """What other packages register under an entry point, by name; each is imported when it is looked up."""
+
+    def __init__(self, group: str):
+        self.group = group
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names, for which nothing is imported."""
+        return frozenset(_entry_points(self.group))
+
+    def __getitem__(self, name: str) -> Any:
+        point = _entry_points(self.group)[name]
+        try:
+            return point.load()
+        except Exception as cause:  # whatever a module of others raises
+            package = point.dist.name if point.dist is not None else "an unknown package"
+            raise RuleError(
+                f"{name!r}, which {package} registers under {self.group!r}, could not be imported from "
+                f"{point.value!r}: {type(cause).__name__}: {cause}"
+            ) from cause
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.names))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@cache
+def _entry_points(group: str) -> "dict[str, EntryPoint]":
+    from importlib.metadata import entry_points  # slow to import, and needed only for names that are not the library's
+
+    return {point.name: point for point in entry_points(group=group)}
+
+
+RULES: Mapping[str, Constructor] = _Rules()
 """The constructors of the rules of averages."""
+
+DIALECTS = _Dialects()
+"""The constructors of all dialects, by names such as `torch.OneCycleLR`."""
+
+PLUGINS: Mapping[str, Plugins] = MappingProxyType(
+    {kind: Plugins(f"multisched.{kind}") for kind in ("schedules", "statistics", "dialects")}
+)
+"""What other packages register, by kind."""
+
+
+# --- looking up ------------------------------------------------------------------------------------------------------
+def by_name(name: str) -> Constructor:
+    """The constructor of that name. Raises `KeyError` if there is none, `RuleError` if its package is broken."""
+    for names in (CATALOGUE, RULES, DIALECTS, PLUGINS["schedules"], PLUGINS["statistics"]):
+        with suppress(KeyError):
+            return names[name]  # type: ignore[no-any-return]  # a package's own is what it says
+    raise KeyError(name)
+
+
+def everything() -> dict[str, Constructor]:
+    """Every constructor by its name in data: of the library, and of other packages."""
+    registered = (
+        PLUGINS["statistics"],
+        PLUGINS["schedules"],
+        DIALECTS,
+        RULES,
+        CATALOGUE,
+    )  # the last one has precedence
+    return {name: constructor for names in registered for name, constructor in names.items()}
+
+
+def similar(name: Any, *more: str) -> str:
+    """A hint at the name, of all or of `more`, that is most like this one, to end an error message with."""
+    if not isinstance(name, str) or len(name) > _LONGEST:
+        return ""
+    dialect = name.partition(".")[0]
+    of_dialect = [f"{dialect}.{f}" for f in DIALECTS.functions(dialect)] if dialect in DIALECTS.dialects() else ()
+    known = [*CATALOGUE, *RULES, *of_dialect, *PLUGINS["schedules"].names, *PLUGINS["statistics"].names, *more]
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def of_dialect(dialect: str) -> Callable[[F], F]:
@@ -114,19 +197,7 @@ def of_dialect(dialect: str) -> Callable[[F], F]:
     return rename
 
 
-def by_name(name: str) -> Constructor:
-    """The constructor of that name. Raises `KeyError` if there is none."""
-    return CATALOGUE[name] if name in CATALOGUE else RULES[name] if name in RULES else DIALECTS[name]
-
-
-def similar(name: Any, *more: str) -> str:
-    """A hint at the name of the catalogue, or of `more`, that is most like this one, to end an error message with."""
-    if not isinstance(name, str) or len(name) > _LONGEST:
-        return ""
-    near = get_close_matches(name, [*CATALOGUE, *RULES, *DIALECTS, *more], n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
+# --- what a rule is called -------------------------------------------------------------------------------------------
 def is_rule(value: Any) -> bool:
     """Whether this is a schedule or a rule of averages."""
     return isinstance(value, Schedule) or hasattr(type(value), "_described")
@@ -145,12 +216,17 @@ def described(rule: Any) -> tuple[str | None, dict[str, Any]] | None:
 
 def name_of(formula: Callable[..., Any]) -> str | None:
     """The name of a formula in data; None for one that is not listed."""
-    if formula in _NAMES:
-        return _NAMES[formula]
-    return formula.__name__ if _FORMULAS_OF_DIALECTS.get(formula.__name__) == formula.__module__ else None
+    name = _NAMES.get(formula)
+    if name is None and (formula.__name__ in PLUGINS["schedules"].names or "." in formula.__name__):
+        try:
+            listed = getattr(by_name(formula.__name__), "__wrapped__", None) is formula
+        except (KeyError, RuleError):
+            listed = False
+        return formula.__name__ if listed else None
+    return name
 
 
-_NAMES = {constructor.__wrapped__: name for name, constructor in CATALOGUE.items()}  # type: ignore[attr-defined]
+_NAMES = {constructor.__wrapped__: name for name, constructor in CATALOGUE.items()}  # type: ignore[attr-defined]  # functools sets it
 
 _LONGEST = 100  # characters of a name for which others are compared with it
 

@@ -1,70 +1,60 @@
 """Schedules made of schedules: one after the other, later, slower, again, within bounds."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
-from multisched.arrays import Array, Namespace, as_real
-from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, brief, shown
+from multisched.arguments import reader
+from multisched.arrays import Array, Namespace
+from multisched.errors import ScheduleOptionError, ScheduleValueError, shown
 from multisched.schedules.clock import elapsed, floating, laps, reached, since
 from multisched.schedules.curves import towards
+from multisched.schedules.edges import MOST, Finding, finding, moved, multiples
 from multisched.schedules.numbers import python_numbers
-from multisched.schedules.parts import a_schedule, above, length, real
-from multisched.schedules.piecewise import LAST_STEP
+from multisched.schedules.readers import (
+    Boundaries,
+    Schedules,
+    boundaries,
+    inner,
+    inner_list,
+    length,
+    period,
+    positive,
+    real,
+)
 from multisched.schedules.schedule import Schedule, schedule
 
-
-def _scalar(rule: Any, what: str) -> Schedule:
-    if a_schedule(rule, what).shape != ():
-        raise ScheduleValueError(f"{what} must be a schedule of numbers, got one of arrays of shape {rule.shape}.")
-    return rule  # type: ignore[no-any-return]
+__all__ = ["clip", "delay", "from_function", "join", "repeat", "stretch", "warmup"]
 
 
-class Schedules(tuple[Schedule, ...]):
-    """Schedules as plain data, printed as the list that builds them."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "[" + ", ".join(map(repr, self)) + "]"
-
-
-class Boundaries(tuple[int, ...]):
-    """Steps as plain data, printed as the list that builds them."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "[" + ", ".join(map(repr, self)) + "]"
-
-
-def _checked_join(schedules: Any, boundaries: Any) -> dict[str, Any]:
-    if not isinstance(schedules, Sequence) or not isinstance(boundaries, Sequence) or isinstance(boundaries, str):
-        raise ScheduleValueError(
-            f"join takes a list of schedules and a list of steps, got {shown(schedules)} and {shown(boundaries)}."
-        )
+def _one_more(schedules: Schedules, boundaries: Boundaries) -> None:
     if len(schedules) != len(boundaries) + 1:
         raise ScheduleValueError(
             f"join takes one schedule more than boundaries, got {len(schedules)} schedules and {len(boundaries)} "
             "boundaries."
         )
-    steps = [_boundary(b, f"Boundary {i}") for i, b in enumerate(boundaries)]
-    if any(later < earlier for earlier, later in pairwise(steps)):
-        raise StepCountError(f"The boundaries of join must not decrease, got {brief(steps)}.")
-    rules = [_scalar(rule, f"Schedule {i} of join") for i, rule in enumerate(schedules)]
-    return {"schedules": Schedules(rules), "boundaries": Boundaries(steps)}
 
 
-def _boundary(value: Any, what: str) -> int:
-    step = as_real(value)
-    if not isinstance(step, int) or not 0 <= step <= LAST_STEP:
-        raise StepCountError(f"{what} must be a step, a non-negative integer of at most 1.8e308, got {shown(value)}.")
-    return step
+def _join_edges(arguments: dict[str, Any], until: float) -> Finding:
+    begins = [0, *arguments["boundaries"]]
+    ends = [*arguments["boundaries"], until]
+    found = list(arguments["boundaries"])
+    for rule, begin, end in zip(arguments["schedules"], begins, ends, strict=True):
+        inside = yield finding(rule, end - begin)
+        found += [begin + edge for edge in inside if begin + edge < end]
+    return found
 
 
 @schedule(
-    _checked_join,
+    _one_more,
+    schedules=inner_list,
+    boundaries=boundaries,
     clock=lambda xp, step, schedules, boundaries: [step, *(since(xp, step, begin) for begin in boundaries)],
+    edges=_join_edges,
+    examples=[
+        "join([linear(0, 0.1, 20), cosine(0.1, 60)], [30])",
+        "join([constant(1), constant(2), constant(3)], [4, 4])",
+    ],
 )
 def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
     """One schedule after the other, each from its own beginning.
@@ -96,12 +86,12 @@ def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
 
 
 @schedule(
-    lambda schedule, steps, init=0: {
-        "schedule": _scalar(schedule, "schedule"),
-        "steps": length(steps, "steps"),
-        "init": real(init, "init"),
-    },
+    schedule=inner,
+    steps=length,
+    init=real,
     clock=lambda xp, step, schedule, steps, init: [since(xp, step, steps)],  # 0 during the warm-up
+    edges=moved(lambda arguments: (arguments["steps"], 1)),
+    examples=["warmup(cosine(0.1, 80), 10)", "warmup(constant(1), 4, init=0.25)"],
 )
 def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 0) -> Array:
     """A line up to where a schedule begins, then the schedule.
@@ -134,8 +124,11 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
 
 
 @schedule(
-    lambda schedule, steps: {"schedule": _scalar(schedule, "schedule"), "steps": length(steps, "steps")},
+    schedule=inner,
+    steps=length,
     clock=lambda xp, step, schedule, steps: [since(xp, step, steps)],
+    edges=moved(lambda arguments: (arguments["steps"], 1)),
+    examples=["delay(cosine(0.1, 50), 30)"],
 )
 def delay(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
     """A schedule, later; until then its first value.
@@ -152,14 +145,21 @@ def delay(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
     return schedule
 
 
-def _checked_repeat(schedule: Any, period: Any) -> dict[str, Any]:
-    steps = _boundary(period, "period")
-    if steps == 0:
-        raise StepCountError("period must be a positive number of steps, got 0.")
-    return {"schedule": _scalar(schedule, "schedule"), "period": steps}
+def _repeat_edges(arguments: dict[str, Any], until: float) -> Finding:
+    length = arguments["period"]
+    inside = yield finding(arguments["schedule"], length)
+    inside = [0, *(edge for edge in inside if edge < length)]
+    every = (start + edge for start in (0, *multiples(length, until)) for edge in inside)
+    return list(islice(every, MOST))  # in order
 
 
-@schedule(_checked_repeat, clock=lambda xp, step, schedule, period: [laps(xp, step, period)[1]])
+@schedule(
+    schedule=inner,
+    period=period,
+    clock=lambda xp, step, schedule, period: [laps(xp, step, period)[1]],
+    edges=_repeat_edges,
+    examples=["repeat(linear(0.1, 0.02, 30), 30)", "repeat(piecewise_constant(1, {2: 2}), 3)"],
+)
 def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
     """The beginning of a schedule, again and again.
 
@@ -176,11 +176,11 @@ def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
 
 
 @schedule(
-    lambda schedule, factor: {
-        "schedule": _scalar(schedule, "schedule"),
-        "factor": above(factor, "factor", 0, allowed=False),
-    },
+    schedule=inner,
+    factor=positive,
     clock=lambda xp, step, schedule, factor: [elapsed(xp, step, 0) / float(factor)],
+    edges=moved(lambda arguments: (0, arguments["factor"])),
+    examples=["stretch(piecewise_constant(0.1, {20: 0.05, 40: 0.01}), 2)", "stretch(linear(1, 0, 8), 0.5)"],
 )
 def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
     """A schedule, slower by a factor.
@@ -198,14 +198,19 @@ def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
     return schedule
 
 
-def _checked_clip(schedule: Any, low: Any, high: Any) -> dict[str, Any]:
-    lower, upper = real(low, "low"), real(high, "high")
-    if lower > upper:
-        raise ScheduleValueError(f"low must not be above high, got {lower} and {upper}.")
-    return {"schedule": _scalar(schedule, "schedule"), "low": lower, "high": upper}
+def _ordered(low: float, high: float, **_: Any) -> None:
+    if low > high:
+        raise ScheduleValueError(f"low must not be above high, got {low} and {high}.")
 
 
-@schedule(_checked_clip, clock=lambda xp, step, **_: [step])
+@schedule(
+    _ordered,
+    schedule=inner,
+    low=real,
+    high=real,
+    clock=lambda xp, step, **_: [step],
+    examples=["clip(exponential(0.1, 0.5, 20), 0.02, 0.08)"],
+)
 def clip(xp: Namespace, step: Array, schedule: Any, low: float, high: float) -> Array:
     """A schedule, kept within two bounds.
 
@@ -222,13 +227,14 @@ def clip(xp: Namespace, step: Array, schedule: Any, low: float, high: float) -> 
     return xp.where(value > high, float(high), value)
 
 
-def _checked_function(f: Any) -> dict[str, Any]:
-    if not callable(f) or isinstance(f, Schedule):
-        raise ScheduleOptionError(f"from_function takes a function of the step, got {shown(f)}.")
-    return {"f": f}
+@reader("any")
+def _callable(value: Any, name: str) -> Callable[[Any], Any]:
+    if not callable(value) or isinstance(value, Schedule):
+        raise ScheduleOptionError(f"from_function takes a function of the step, got {shown(value)}.")
+    return value  # type: ignore[no-any-return]  # of any signature
 
 
-@schedule(_checked_function)
+@schedule(f=_callable)
 def from_function(xp: Namespace, step: Array, f: Callable[[Any], Any]) -> Array:
     """A function of your own as a schedule.
 

@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from multisched.arguments import Reader
 from multisched.arrays import Array, FrozenArray, Namespace, Plain, beside, freeze, int_max, shape_of, thaw
 from multisched.errors import ScheduleValueError, brief, shown
 from multisched.schedules.numbers import python_numbers
-from multisched.schedules.schedule import Schedule, float_dtype, operations, schedule
+from multisched.schedules.schedule import Schedule, float_dtype, schedule
+
+__all__ = ["maximum", "minimum"]
 
 Operand = Any
 """A schedule, a real number, or an array of them."""
@@ -17,22 +20,21 @@ def _kept(operand: Operand, what: str) -> Schedule | Plain:
     return operand if isinstance(operand, Schedule) else freeze(operand, what, ScheduleValueError)
 
 
-def _one(x: Operand) -> dict[str, Any]:
-    return {"x": _kept(x, "The operand")}
+operand = Reader("operand", lambda value, name: _kept(value, "The operand"))
+first = Reader("operand", lambda value, name: _kept(value, "The first operand"))
+second = Reader("operand", lambda value, name: _kept(value, "The second operand"))
 
 
-def _two(x1: Operand, x2: Operand) -> dict[str, Any]:
+def _fit(x1: Schedule | Plain, x2: Schedule | Plain) -> None:
     if not isinstance(x1, Schedule) and not isinstance(x2, Schedule):
         raise ScheduleValueError(f"One of the operands must be a schedule, got {shown(x1)} and {shown(x2)}.")
-    first, second = _kept(x1, "The first operand"), _kept(x2, "The second operand")
     try:
-        np.broadcast_shapes(shape_of(first), shape_of(second))
+        np.broadcast_shapes(shape_of(x1), shape_of(x2))
     except ValueError as cause:
         raise ScheduleValueError(
-            f"The values of {brief(first)} and {brief(second)} have shapes that do not broadcast: "
-            f"{shape_of(first)} and {shape_of(second)}."
+            f"The values of {brief(x1)} and {brief(x2)} have shapes that do not broadcast: {shape_of(x1)} and "
+            f"{shape_of(x2)}."
         ) from cause
-    return {"x1": first, "x2": second}
 
 
 def _same(xp: Namespace, step: Array, **operands: Any) -> list[Array]:
@@ -71,54 +73,54 @@ def _is_plain(operand: Any) -> bool:
     return isinstance(operand, int | float | FrozenArray)
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["cosine(0.1, 10) + 0.5"])
 def add(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """`x1(step) + x2(step)`, written `x1 + x2`."""
     a, b = _values(xp, step, x1, x2)
     return a + b
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["1 - cosine(1, 10)"])
 def subtract(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """`x1(step) - x2(step)`, written `x1 - x2`."""
     a, b = _values(xp, step, x1, x2)
     return a - b
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["0.5 * cosine(0.1, 100)"])
 def multiply(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """`x1(step) * x2(step)`, written `x1 * x2`."""
     a, b = _values(xp, step, x1, x2)
     return a * b
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["cosine(0.1, 10) / 4"])
 def divide(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """`x1(step) / x2(step)`, written `x1 / x2`."""
     a, b = _values(xp, step, x1, x2)
     return a / b
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["constant(0.5) ** linear(0, 4, 4)"])
 def pow(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """`x1(step)` to the power of `x2(step)`, written `x1 ** x2`."""
     a, b = _values(xp, step, x1, x2)
     return a**b
 
 
-@schedule(_one, clock=_same)
+@schedule(x=operand, clock=_same, examples=["-cosine(0.1, 10)"])
 def negative(xp: Namespace, step: Array, x: Any) -> Array:
     """`-x(step)`, written `-x`."""
     return -_values(xp, step, x)[0]
 
 
-@schedule(_one, clock=_same)
+@schedule(x=operand, clock=_same, examples=["abs(linear(-1, 1, 10))"])
 def absolute(xp: Namespace, step: Array, x: Any) -> Array:
     """The absolute value of `x(step)`, written `abs(x)`."""
     return xp.abs(_values(xp, step, x)[0])
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["minimum(linear(0, 0.2, 40), cosine(0.1, 100))"])
 def minimum(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """The smaller of two schedules, or of a schedule and a number, at each step.
 
@@ -137,7 +139,7 @@ def minimum(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     return xp.minimum(*_arrays(xp, step, x1, x2))
 
 
-@schedule(_two, clock=_same)
+@schedule(_fit, x1=first, x2=second, clock=_same, examples=["maximum(exponential(0.1, 0.5, 10), 0.02)"])
 def maximum(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     """The larger of two schedules, or of a schedule and a number, at each step.
 
@@ -152,7 +154,3 @@ def maximum(xp: Namespace, step: Array, x1: Any, x2: Any) -> Array:
     (0.5, 1.0, 2.0)
     """
     return xp.maximum(*_arrays(xp, step, x1, x2))
-
-
-operations.update(add=add, subtract=subtract, multiply=multiply, divide=divide, pow=pow)
-operations.update(negative=negative, abs=absolute)

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from multisched.arguments import Form, Reader
 from multisched.arrays import FrozenArray, Symbol, as_real
-from multisched.errors import ConfigError, MultischedError, brief, listed, shown
+from multisched.errors import ConfigError, MultischedError, RuleError, brief, listed, shown
 from multisched.schedules.catalogue import DEEPEST, Constructor, by_name, described, is_rule, similar
-from multisched.schedules.combine import Boundaries, Schedules
 from multisched.schedules.decay import constant
 from multisched.schedules.document import MOST_SHARED, plain
 from multisched.schedules.nested import walk
 from multisched.schedules.piecewise import Steps
-from multisched.schedules.schedule import Schedule, methods
+from multisched.schedules.readers import Boundaries, Schedules
+from multisched.schedules.schedule import Schedule
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -96,9 +97,6 @@ def _plain(value: Any, path: str, inside: Inside) -> Any:
 
 def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
-
-
-methods["to_config"] = to_config
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -205,32 +203,43 @@ class _Reader:
         for name, parameter in parameters.items():
             if name not in value and parameter.default is inspect.Parameter.empty:
                 raise ConfigError(f"{path}.{name}: missing; {value['name']} needs it.")
-        given = {n: self.argument(p, value[n], f"{path}.{n}") for n, p in parameters.items() if n in value}
+        readers: Mapping[str, Reader] = constructor.readers  # type: ignore[attr-defined]  # the decorator sets it
+        given = {n: self.argument(readers.get(n, _ANY), value[n], f"{path}.{n}") for n in parameters if n in value}
         try:
             return constructor(**given)
         except (MultischedError, RecursionError) as cause:  # averages in averages in averages
             raise ConfigError(f"{path}: {cause}") from cause
 
-    def argument(self, parameter: inspect.Parameter, value: Any, path: str) -> Any:
-        """An argument: by the type of its parameter, or by the name of this where the type says nothing."""
-        if parameter.name == "schedules":
-            return [self.schedule(*item) for item in _list(value, path)]
-        if parameter.annotation is Schedule or parameter.name == "schedule":
-            return self.schedule(value, path)
-        if parameter.annotation in _BY_TYPE:
-            return _BY_TYPE[parameter.annotation](value, path)
-        if parameter.name in _BY_NAME:
-            return _BY_NAME[parameter.name](value, path)
-        if value is None and parameter.default is None:
+    def argument(self, read: Reader, value: Any, path: str) -> Any:
+        """An argument, in the form that its reader has in data."""
+        if value is None and read.optional:
             return None
-        return self.rule(value, path) if isinstance(value, dict) or parameter.name == "rule" else _array(value, path)
+        if read.form == "operand":
+            return self.rule(value, path) if isinstance(value, dict) else _array(value, path)
+        if read.form == "rule":
+            return self.rule(value, path)
+        if read.form == "schedule":
+            return self.schedule(value, path)
+        if read.form == "schedules":
+            return [self.schedule(*item) for item in _list(value, path)]
+        return _FORMS[read.form](value, path)
 
 
 def _constructor(name: Any, path: str) -> Constructor:
     try:
-        return by_name(name)
-    except (KeyError, TypeError):  # which is no name, or cannot be one
-        raise ConfigError(f"{path}: no schedule or rule is called {shown(name)}.{similar(name)}") from None
+        constructor = by_name(name) if isinstance(name, str) else None
+    except KeyError:
+        constructor = None
+    except RuleError as cause:  # of a package that cannot be imported
+        raise ConfigError(f"{path}: {cause}") from cause
+    if constructor is None:
+        raise ConfigError(f"{path}: no schedule or rule is called {shown(name)}.{similar(name)}")
+    if not hasattr(constructor, "readers"):
+        raise ConfigError(
+            f"{path}: {name} builds a schedule of others, and is not data itself. Write what "
+            f'multisched.parse("{name}(...)").to_config() gives.'
+        )
+    return constructor
 
 
 def _number_in_text(value: Any) -> str:
@@ -302,20 +311,14 @@ def _of(kind: type, what: str) -> Callable[[Any, str], Any]:
     return read
 
 
-def _or_none(read: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    return lambda value, path: None if value is None else read(value, path)
-
-
-_BY_TYPE: Mapping[Any, Callable[[Any, str], Any]] = {
-    bool: _of(bool, "true or false"),
-    str: _of(str, "a string"),
-    int: _number,  # lengths, which may be fractions
-    float: _number,
-    int | None: _or_none(_number),
-    float | None: _or_none(_number),
-}
-_BY_NAME: Mapping[str, Callable[[Any, str], Any]] = {
-    "boundaries": lambda value, path: [_integer(*item) for item in _list(value, path)],
-    "steps_and_values": _steps,
-    "steps_and_scales": _steps,
+_ANY = Reader("operand", lambda value, name: value)  # of a parameter without a reader
+_FORMS: Mapping[Form, Callable[[Any, str], Any]] = {
+    "number": _number,
+    "integer": _integer,
+    "flag": _of(bool, "true or false"),
+    "text": _of(str, "a string"),
+    "array": _array,
+    "steps": _steps,
+    "integers": lambda value, path: [_integer(*item) for item in _list(value, path)],
+    "any": lambda value, path: value,
 }

@@ -3,44 +3,35 @@
 from collections.abc import Sequence
 from typing import Any
 
-from multisched.arrays import Array, Namespace, as_real
-from multisched.errors import ScheduleOptionError, brief, shown
+from multisched.arguments import number, optional, reader
+from multisched.arrays import Array, Namespace
+from multisched.errors import ScheduleOptionError, brief
 from multisched.schedules.clock import constant_like, floating, laps, passed, reached, since
 from multisched.schedules.curves import CURVES, Way, along, between, half_wave, phase, power, there_and_back, through
-from multisched.schedules.parts import above, flag, length, one_of, real
+from multisched.schedules.edges import after, multiples
+from multisched.schedules.readers import at_least, flag, length, non_negative, one_of, positive, real, some_steps
 from multisched.schedules.schedule import schedule
+
+__all__ = ["cosine_restarts", "cyclic", "one_cycle", "warmup_stable_decay"]
 
 MOST_CYCLES, MOST_UNEQUAL_CYCLES = 200, 1000
 _LAST_STEP = 2**64  # which no step of any dtype reaches
 
 
-def _checked_restarts(
-    init: Any, steps: Any, period_mul: Any = 1, peak_mul: Any = 1, end: Any = 0, cycles: Any = None
-) -> dict[str, Any]:
-    count = None if cycles is None else as_real(cycles)
-    if cycles is not None and (not isinstance(count, int) or count < 1):
-        raise ScheduleOptionError(f"cycles must be an integer of at least 1, or None for no end, got {shown(cycles)}.")
-    period, longer = length(steps, "steps", zero=False), above(period_mul, "period_mul", 1)
-    if isinstance(count, int) and longer != 1:
-        _check_number(count, period, longer)
-    return {
-        "init": real(init, "init"),
-        "steps": period,
-        "period_mul": longer,
-        "peak_mul": above(peak_mul, "peak_mul", 0),
-        "end": real(end, "end"),
-        "cycles": count,
-    }
-
-
-def _check_number(cycles: int, steps: float, period_mul: float) -> None:
+def _few_unequal_cycles(steps: float, period_mul: float, cycles: int | None, **_: Any) -> None:
     """Refuse too many cycles of different lengths, of which each is a part of the formula."""
+    if cycles is None or period_mul == 1:
+        return
     if len(starts(steps, period_mul, min(cycles, MOST_UNEQUAL_CYCLES + 1))) > MOST_UNEQUAL_CYCLES:
         raise ScheduleOptionError(
-            f"Of cycles of different lengths at most {MOST_UNEQUAL_CYCLES} can be told apart, got cycles="
-            f"{brief(cycles)} and period_mul={period_mul}. Cycles of one length, period_mul=1, can be as many as you "
-            "like."
+            f"With period_mul other than 1 there may be at most {MOST_UNEQUAL_CYCLES} cycles, got cycles="
+            f"{brief(cycles)} and period_mul={period_mul}. With period_mul=1 there may be any number."
         )
+
+
+@reader("number")
+def _cycle_count(value: Any, name: str) -> int:
+    return int(number(value, name, ScheduleOptionError, least=1, whole=True))
 
 
 def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
@@ -54,7 +45,28 @@ def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
     return starts
 
 
-@schedule(_checked_restarts)
+def _restarts(arguments: dict[str, Any], until: float) -> list[float]:
+    steps, factor, cycles = arguments["steps"], arguments["period_mul"], arguments["cycles"]
+    if factor == 1:
+        return list(multiples(steps, until if cycles is None else min(until, steps * cycles)))
+    return starts(steps, factor, cycles)
+
+
+@schedule(
+    _few_unequal_cycles,
+    init=real,
+    steps=some_steps,
+    period_mul=at_least(1),
+    peak_mul=non_negative,
+    end=real,
+    cycles=optional(_cycle_count),
+    edges=_restarts,
+    examples=[
+        "cosine_restarts(0.1, 30, period_mul=2, peak_mul=0.5)",
+        "cosine_restarts(1, 7)",
+        "cosine_restarts(1, 7, peak_mul=1.5, end=0.5, cycles=3)",
+    ],
+)
 def cosine_restarts(
     xp: Namespace,
     step: Array,
@@ -141,20 +153,26 @@ def _longer_cycles(
     return way, at_hand(numbers)
 
 
-def _checked_cyclic(
-    base: Any, peak: Any, up_steps: Any, down_steps: Any = None, mode: Any = "triangular", gamma: Any = 1
-) -> dict[str, Any]:
-    return {
-        "base": real(base, "base"),
-        "peak": real(peak, "peak"),
-        "up_steps": length(up_steps, "up_steps", zero=False),
-        "down_steps": None if down_steps is None else length(down_steps, "down_steps"),
-        "mode": one_of(mode, "mode", "triangular", "triangular2", "exp_range"),
-        "gamma": above(gamma, "gamma", 0, allowed=False),
-    }
+def _turns(arguments: dict[str, Any], until: float) -> list[float]:
+    up, down = arguments["up_steps"], arguments["down_steps"]
+    period = up + (up if down is None else down)
+    return [up, *(edge for start in multiples(period, until) for edge in (start, start + up))]
 
 
-@schedule(_checked_cyclic)
+@schedule(
+    base=real,
+    peak=real,
+    up_steps=some_steps,
+    down_steps=optional(length),
+    mode=one_of("triangular", "triangular2", "exp_range"),
+    gamma=positive,
+    edges=_turns,
+    examples=[
+        "cyclic(0.01, 0.1, 20, mode='triangular2')",
+        "cyclic(0, 1, 4, down_steps=0)",
+        "cyclic(0, 1, 4, down_steps=9, mode='exp_range', gamma=0.9)",
+    ],
+)
 def cyclic(
     xp: Namespace,
     step: Array,
@@ -203,30 +221,30 @@ def cyclic(
     return between(xp, base, peak, lower, within=gamma <= 1)
 
 
-def _checked_one_cycle(
-    peak: Any,
-    steps: Any,
-    warmup: Any = 0.3,
-    init_div: Any = 25,
-    end_div: Any = 1e4,
-    anneal: Any = "cosine",
-    three_phase: Any = False,
-) -> dict[str, Any]:
-    part = above(warmup, "warmup", 0)
-    if part > (0.5 if flag(three_phase, "three_phase") else 1):
-        raise ScheduleOptionError(f"warmup is a part of the whole, at most 1, or 0.5 of three phases, got {part}.")
-    return {
-        "peak": real(peak, "peak"),
-        "steps": length(steps, "steps", zero=False),
-        "warmup": part,
-        "init_div": above(init_div, "init_div", 0, allowed=False),
-        "end_div": above(end_div, "end_div", 0, allowed=False),
-        "anneal": one_of(anneal, "anneal", "cosine", "linear"),
-        "three_phase": bool(three_phase),
-    }
+def _warmup_fits(warmup: float, three_phase: bool, **_: Any) -> None:
+    if warmup > (0.5 if three_phase else 1):
+        raise ScheduleOptionError(
+            f"warmup is a part of the whole, at most 1, or at most 0.5 with three phases, got {warmup}."
+        )
 
 
-@schedule(_checked_one_cycle)
+def _one_cycle_edges(arguments: dict[str, Any], until: float) -> list[float]:
+    turn = arguments["warmup"] * arguments["steps"]
+    return [turn, *([2 * turn] if arguments["three_phase"] else []), arguments["steps"]]
+
+
+@schedule(
+    _warmup_fits,
+    peak=real,
+    steps=some_steps,
+    warmup=non_negative,
+    init_div=positive,
+    end_div=positive,
+    anneal=one_of("cosine", "linear"),
+    three_phase=flag,
+    edges=_one_cycle_edges,
+    examples=["one_cycle(0.1, 90)", "one_cycle(1, 20, warmup=0.25, anneal='linear', three_phase=True)"],
+)
 def one_cycle(
     xp: Namespace,
     step: Array,
@@ -273,29 +291,21 @@ def one_cycle(
     return through(xp, step, points, CURVES[anneal])
 
 
-def _checked_stable(
-    peak: Any,
-    warmup_steps: Any,
-    stable_steps: Any,
-    decay_steps: Any,
-    init: Any = 0,
-    end: Any = 0,
-    warmup: Any = "linear",
-    decay: Any = "linear",
-) -> dict[str, Any]:
-    return {
-        "peak": real(peak, "peak"),
-        "warmup_steps": length(warmup_steps, "warmup_steps"),
-        "stable_steps": length(stable_steps, "stable_steps"),
-        "decay_steps": length(decay_steps, "decay_steps"),
-        "init": real(init, "init"),
-        "end": real(end, "end"),
-        "warmup": one_of(warmup, "warmup", *CURVES),
-        "decay": one_of(decay, "decay", *CURVES),
-    }
-
-
-@schedule(_checked_stable)
+@schedule(
+    peak=real,
+    warmup_steps=length,
+    stable_steps=length,
+    decay_steps=length,
+    init=real,
+    end=real,
+    warmup=one_of(*CURVES),
+    decay=one_of(*CURVES),
+    edges=after("warmup_steps", "stable_steps", "decay_steps"),
+    examples=[
+        "warmup_stable_decay(0.1, 10, 50, 30, decay='1-sqrt')",
+        "warmup_stable_decay(1, 3, 0, 5, init=0.1, end=0.01, warmup='cosine')",
+    ],
+)
 def warmup_stable_decay(
     xp: Namespace,
     step: Array,

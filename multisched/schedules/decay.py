@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from multisched.arguments import optional
 from multisched.arrays import Array, Namespace
 from multisched.schedules.clock import constant_like, elapsed, is_whole, laps, passed, reached, remaining, since, turns
 from multisched.schedules.curves import (
@@ -15,11 +16,14 @@ from multisched.schedules.curves import (
     power_of_half_wave,
     power_of_left,
 )
-from multisched.schedules.parts import above, flag, length, real
+from multisched.schedules.edges import after
+from multisched.schedules.readers import flag, length, positive, real, some_steps
 from multisched.schedules.schedule import schedule
 
+__all__ = ["constant", "cosine", "exponential", "linear", "polynomial", "tanh"]
 
-@schedule(lambda value: {"value": real(value, "value")})
+
+@schedule(value=real, examples=["constant(0.1)"])
 def constant(xp: Namespace, step: Array, value: float) -> Array:
     """The same value at every step.
 
@@ -34,16 +38,14 @@ def constant(xp: Namespace, step: Array, value: float) -> Array:
     return constant_like(xp, step, value)
 
 
-def _checked_linear(init: Any, end: Any, steps: Any, begin: Any = 0) -> dict[str, Any]:
-    return {
-        "init": real(init, "init"),
-        "end": real(end, "end"),
-        "steps": length(steps, "steps"),
-        "begin": length(begin, "begin"),
-    }
-
-
-@schedule(_checked_linear)
+@schedule(
+    init=real,
+    end=real,
+    steps=length,
+    begin=length,
+    edges=after("begin", "steps"),
+    examples=["linear(0.1, 0, 80, begin=10)", "linear(0, 1, 4)", "linear(1, 0.5, 0, begin=3)"],
+)
 def linear(xp: Namespace, step: Array, init: float, end: float, steps: int, begin: int = 0) -> Array:
     """A straight line from `init` to `end`.
 
@@ -69,18 +71,26 @@ def linear(xp: Namespace, step: Array, init: float, end: float, steps: int, begi
     return along(xp, step, init, end, begin, steps)
 
 
-def _checked_polynomial(
-    init: Any, end: Any, steps: Any, power: Any = 1, begin: Any = 0, cycle: Any = False
-) -> dict[str, Any]:
-    return {
-        **_checked_linear(init, end, steps, begin),
-        "steps": length(steps, "steps", zero=not flag(cycle, "cycle")),
-        "power": above(power, "power", 0, allowed=False),
-        "cycle": flag(cycle, "cycle"),
-    }
+def _needs_a_length(steps: float, cycle: bool, **_: Any) -> None:
+    if cycle:
+        some_steps(steps, "steps")
 
 
-@schedule(_checked_polynomial)
+@schedule(
+    _needs_a_length,
+    init=real,
+    end=real,
+    steps=length,
+    power=positive,
+    begin=length,
+    cycle=flag,
+    edges=after("begin", "steps"),
+    examples=[
+        "polynomial(0.1, 0, 80, power=2)",
+        "polynomial(0, 1, 7, power=0.5, begin=2)",
+        "polynomial(1, 0.1, 10, cycle=True)",
+    ],
+)
 def polynomial(
     xp: Namespace,
     step: Array,
@@ -130,20 +140,20 @@ def polynomial(
     return between(xp, init, end, curve(xp, way))
 
 
-def _checked_exponential(
-    init: Any, rate: Any, steps: Any, begin: Any = 0, staircase: Any = False, end: Any = None
-) -> dict[str, Any]:
-    return {
-        "init": real(init, "init"),
-        "rate": above(rate, "rate", 0, allowed=False),
-        "steps": length(steps, "steps", zero=False),
-        "begin": length(begin, "begin"),
-        "staircase": flag(staircase, "staircase"),
-        "end": None if end is None else real(end, "end"),
-    }
-
-
-@schedule(_checked_exponential)
+@schedule(
+    init=real,
+    rate=positive,
+    steps=some_steps,
+    begin=length,
+    staircase=flag,
+    end=optional(real),
+    edges=after("begin"),
+    examples=[
+        "exponential(0.1, 0.5, 20)",
+        "exponential(1, 0.5, 4, begin=3, staircase=True)",
+        "exponential(0.1, 1.5, 4, end=1)",
+    ],
+)
 def exponential(
     xp: Namespace,
     step: Array,
@@ -193,17 +203,16 @@ def exponential(
     return xp.where(value < end if rate < 1 else value > end, float(end), value)
 
 
-def _checked_cosine(
-    init: Any, steps: Any, end: Any = 0, exponent: Any = 1, begin: Any = 0, k: Any = 1
-) -> dict[str, Any]:
-    return {
-        **_checked_linear(init, end, steps, begin),
-        "exponent": above(exponent, "exponent", 0, allowed=False),
-        "k": above(k, "k", 0, allowed=False),
-    }
-
-
-@schedule(_checked_cosine)
+@schedule(
+    init=real,
+    steps=length,
+    end=real,
+    exponent=positive,
+    begin=length,
+    k=positive,
+    edges=after("begin", "steps"),
+    examples=["cosine(0.1, 80)", "cosine(0, 5, end=1, exponent=2, begin=3)", "cosine(1, 10, k=0.5)"],
+)
 def cosine(
     xp: Namespace,
     step: Array,
@@ -246,13 +255,15 @@ def cosine(
     return along(xp, step, init, end, begin, steps, curve)
 
 
-def _checked_tanh(init: Any, steps: Any, end: Any = 0, lower: Any = -7, upper: Any = 3) -> dict[str, Any]:
-    given = _checked_linear(init, end, steps)
-    del given["begin"]
-    return {**given, "lower": real(lower, "lower"), "upper": real(upper, "upper")}
-
-
-@schedule(_checked_tanh)
+@schedule(
+    init=real,
+    steps=length,
+    end=real,
+    lower=real,
+    upper=real,
+    edges=after("steps"),
+    examples=["tanh(0.1, 80)", "tanh(0, 9, end=1, lower=-2, upper=5)"],
+)
 def tanh(
     xp: Namespace, step: Array, init: float, steps: int, end: float = 0, lower: float = -7, upper: float = 3
 ) -> Array:

@@ -1,24 +1,23 @@
 """Schedules that fall as the inverse of the time, or of its root."""
 
-from typing import Any
-
+from multisched.arguments import optional
 from multisched.arrays import Array, Namespace
 from multisched.schedules.clock import constant_like, elapsed, reached, turns
 from multisched.schedules.curves import along
-from multisched.schedules.parts import above, flag, length, real
+from multisched.schedules.edges import after
+from multisched.schedules.readers import flag, length, non_negative, positive, real, some_steps
 from multisched.schedules.schedule import schedule
 
-
-def _checked_inverse_time(init: Any, rate: Any, steps: Any, staircase: Any = False) -> dict[str, Any]:
-    return {
-        "init": real(init, "init"),
-        "rate": above(rate, "rate", 0),
-        "steps": length(steps, "steps", zero=False),
-        "staircase": flag(staircase, "staircase"),
-    }
+__all__ = ["inverse_sqrt", "inverse_time", "noam"]
 
 
-@schedule(_checked_inverse_time)
+@schedule(
+    init=real,
+    rate=non_negative,
+    steps=some_steps,
+    staircase=flag,
+    examples=["inverse_time(0.1, 1, 20)", "inverse_time(1, 0.5, 4, staircase=True)"],
+)
 def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: int, staircase: bool = False) -> Array:
     """A hyperbola.
 
@@ -47,13 +46,13 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     return init / (1 + rate * periods)
 
 
-def _checked_inverse_sqrt(peak: Any, warmup_steps: Any, timescale: Any = None) -> dict[str, Any]:
-    warmup = length(warmup_steps, "warmup_steps")
-    scale = timescale if timescale is None else length(timescale, "timescale", zero=False)
-    return {"peak": real(peak, "peak"), "warmup_steps": warmup, "timescale": scale}
-
-
-@schedule(_checked_inverse_sqrt)
+@schedule(
+    peak=real,
+    warmup_steps=length,
+    timescale=optional(some_steps),
+    edges=after("warmup_steps"),
+    examples=["inverse_sqrt(0.1, 20)", "inverse_sqrt(1, 0, timescale=3)"],
+)
 def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, timescale: float | None = None) -> Array:
     """A line up to `peak`, then the inverse square root of the time.
 
@@ -67,7 +66,7 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     warmup_steps:
         The length of the line, in updates; 0 starts at the peak.
     timescale:
-        After how many updates past the peak the value has fallen to its half, times three; by default `warmup_steps`,
+        One third of the number of updates, after the peak, in which the value falls to half. Default: `warmup_steps`,
         or 10,000 without a warm-up.
 
     Raises `ScheduleValueError` and `StepCountError`.
@@ -85,15 +84,13 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     return xp.where(reached(xp, step, warmup_steps), falling, along(xp, step, 0, peak, 0, warmup_steps))
 
 
-def _checked_noam(d_model: Any, warmup_steps: Any, factor: Any = 1) -> dict[str, Any]:
-    return {
-        "d_model": above(d_model, "d_model", 0, allowed=False),
-        "warmup_steps": length(warmup_steps, "warmup_steps", zero=False),
-        "factor": real(factor, "factor"),
-    }
-
-
-@schedule(_checked_noam)
+@schedule(
+    d_model=positive,
+    warmup_steps=some_steps,
+    factor=real,
+    edges=lambda arguments, until: [arguments["warmup_steps"] - 1],
+    examples=["noam(512, 40)", "noam(4, 3, factor=2)"],
+)
 def noam(xp: Namespace, step: Array, d_model: float, warmup_steps: int, factor: float = 1) -> Array:
     """The schedule of the first Transformer: a line up, then the inverse square root of the step.
 

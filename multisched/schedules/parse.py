@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
-from multisched.errors import ParseError, shown
+from multisched.errors import ArgumentError, ParseError, RuleError, shown
 from multisched.schedules.catalogue import CATALOGUE, DEEPEST, Constructor, by_name, is_rule, similar
 from multisched.schedules.decay import constant
 from multisched.schedules.nested import run
@@ -29,13 +29,13 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
     Parameters
     ----------
     text:
-        Schedules of the catalogue by name, with positional and keyword arguments, and those that only a dialect has, as
-        they are printed: `torch.OneCycleLR(...)`; numbers, `'strings'`, `True`, `False`, `None`, `[lists]` and
-        `{step: value}`; `+ - * / **`, `abs(...)` and parentheses, which bind as in Python, between schedules or
-        numbers. Rules of averages: `ema(halflife=100)`, `paced(ema(0.999), every=10)`. A number alone, `3e-4`, stands
-        for `constant` of it.
+        Schedules of the catalogue by name, with positional and keyword arguments, and those of other libraries
+        after the name of the dialect: `torch.StepLR(0.1, step_size=30)`. Numbers, `'strings'`, `True`, `False`,
+        `None`, `[lists]` and `{step: value}`. Between schedules or numbers `+ - * / **`, `abs(...)` and parentheses,
+        which bind as in Python. Rules of averages: `ema(halflife=100)`, `paced(ema(0.999), every=10)`. A number alone,
+        `3e-4`, stands for `constant` of it.
     names:
-        More constructors, by names such as `double` or, with the prefix of a library, `torch:OneCycleLR`.
+        More constructors, by names such as `double` or `mine:double`.
 
     Returns a `Schedule`, or a rule such as `ema` makes it: `isinstance(rule, ms.Schedule)` tells which.
 
@@ -283,11 +283,14 @@ class _Parser:
         return self.built(constructor, token.text, token.column, positional, keywords)
 
     def constructor(self, token: _Token) -> Constructor:
-        for found in (by_name, self.names.__getitem__):
-            with suppress(KeyError):
-                return found(token.text)
-        more = self.names if set(token.text) & set(".:") else ()  # which would import every dialect
-        hint = similar(token.text, *more)
+        try:
+            for found in (by_name, self.names.__getitem__):
+                with suppress(KeyError):
+                    return found(token.text)
+            more = self.names if ":" in token.text else ()  # those of the dialects are imported for this
+            hint = similar(token.text, *more)
+        except RuleError as cause:  # of a package that cannot be imported
+            raise self.error(str(cause), token.column) from cause
         raise self.error(f"No schedule or rule is called {token.text[:40]!r}.{hint}", token.column)
 
     def argument(self, keywords: dict[str, _Part]) -> _Reading:
@@ -321,6 +324,8 @@ class _Parser:
     ) -> _Part:
         try:
             rule = constructor(*(p.value for p in positional), **{k: p.value for k, p in keywords.items()})
+        except ArgumentError as cause:  # it names the constructor itself
+            raise self.error(str(cause), column) from cause
         except Exception as cause:  # names may lead anywhere; the cause is kept
             raise self.error(f"{name}: {cause}", column) from cause
         if not is_rule(rule):

@@ -5,8 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
+from multisched.arguments import Reader, reader
 from multisched.arrays import (
     Array,
     Namespace,
@@ -18,11 +17,12 @@ from multisched.arrays import (
 )
 from multisched.errors import ScheduleValueError, StepKeyError, StepKeyTypeError, brief, shown
 from multisched.schedules.clock import reached
+from multisched.schedules.edges import keys
 from multisched.schedules.numbers import python_numbers
+from multisched.schedules.readers import LAST_STEP
 from multisched.schedules.schedule import float_dtype, largest_step, schedule
 
-LAST_STEP = int(np.finfo(np.float64).max)
-"""The last step at which anything can begin."""
+__all__ = ["piecewise_constant"]
 
 
 class Steps(tuple[tuple[int, Plain], ...]):
@@ -65,21 +65,42 @@ def checked_steps(steps_and_values: Any, what: str) -> list[tuple[int, Any]]:
     return sorted(steps.items(), key=lambda pair: pair[0])
 
 
-def _checked(init: Any, steps_and_values: Any) -> dict[str, Any]:
-    init = freeze(init, "init", ScheduleValueError)
-    pairs = []
-    for key, given in checked_steps(steps_and_values, "steps_and_values"):
-        value = freeze(given, f"The value at step {key!r}", ScheduleValueError)
+def steps_of(value: Reader) -> Reader:
+    """A dict `{step: value}` whose values are read by this reader."""
+
+    def check(given: Any, name: str) -> Steps:
+        pairs = checked_steps(given, name)
+        return Steps((step, value(each, f"The value at step {step}")) for step, each in pairs)
+
+    return Reader("steps", check)
+
+
+@reader("array")
+def real_array(value: Any, name: str) -> Plain:
+    """A real number or an array of them, as plain data."""
+    return freeze(value, name, ScheduleValueError)
+
+
+def _one_shape(init: Plain, steps_and_values: Steps) -> None:
+    for key, value in steps_and_values:
         if shape_of(value) != shape_of(init):
             raise ScheduleValueError(
                 f"All values of a schedule have one shape: init has {shape_of(init)}, "
                 f"the value at step {key!r} has {shape_of(value)}."
             )
-        pairs.append((key, value))
-    return {"init": init, "steps_and_values": Steps(pairs)}
 
 
-@schedule(_checked)
+@schedule(
+    _one_shape,
+    init=real_array,
+    steps_and_values=steps_of(real_array),
+    edges=keys("steps_and_values"),
+    examples=[
+        "piecewise_constant(0.1, {40: 0.05, 80: 0.01})",
+        "piecewise_constant(1, {})",
+        "piecewise_constant([0, 1], {0: [1, 2], 5: [3, 4]})",
+    ],
+)
 def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: Any) -> Array:
     """`init`, then from each step that is a key on, the value of that key.
 

@@ -8,7 +8,7 @@ import numpy as np
 from multisched.arrays import is_integer
 from multisched.errors import ScheduleValueError, StepCountError, shown
 from multisched.schedules.edges import edges
-from multisched.schedules.schedule import Schedule, methods
+from multisched.schedules.schedule import Schedule
 
 _POINTS = 2000  # of a curve, besides its edges: more than a picture has columns
 _MARKS = 40
@@ -86,6 +86,3 @@ def _place_legend(ax: Any) -> None:
 
 def _short(label: str) -> str:
     return label if len(label) <= 90 else label[:87] + "..."
-
-
-methods["plot"] = plot

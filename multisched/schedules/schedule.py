@@ -7,7 +7,7 @@ calling with numbers or arrays, arithmetic, `repr`, equality, hashing and pickli
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import wraps
@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, overload
 
 import numpy as np
 
+from multisched.arguments import Reader, bound, constructor_of, read_all
 from multisched.arrays import (
     BITS,
     Array,
@@ -35,11 +36,9 @@ Formula = Callable[..., Any]
 Clock = Callable[..., list[Array]]
 """`clock(xp, step, **arguments)`: the steps at which a formula needs the values of the schedules in its arguments."""
 
-operations: dict[str, Callable[..., "Schedule"]] = {}
-"""The constructors of sums, products and the like, by the names of the array API; `compose` fills it."""
-
-methods: dict[str, Callable[..., Any]] = {}
-"""What rules do that stands in files of its own, by the name of the method; `config`, `plot` and `text` fill it."""
+Edges = Callable[[dict[str, Any], float], Any]
+"""`edges(arguments, until)`: a list of steps, or a generator that yields `(schedule, until)` for those of a part, is
+sent them, and returns the list."""
 
 
 _OPERANDS = (int, float, Fraction, Decimal, np.generic, np.ndarray, list, tuple)  # and no framework's arrays
@@ -49,9 +48,16 @@ def _operator(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Sc
     def method(self: "Schedule", other: Any) -> Any:
         if not isinstance(other, (Schedule, *_OPERANDS)):
             return NotImplemented
-        return operations[name](*((other, self) if reflected else (self, other)))
+        return _operation(name)(*((other, self) if reflected else (self, other)))
 
     return method
+
+
+def _operation(name: str) -> Callable[..., "Schedule"]:
+    from multisched.schedules import compose  # which is written with the decorator below
+
+    operation: Callable[..., Schedule] = getattr(compose, name)
+    return operation
 
 
 class Schedule:
@@ -84,15 +90,18 @@ class Schedule:
 
     # An instance dict, always empty: LambdaLR puts it into its own state, and loads it again.
     __slots__ = (
-        *("__dict__", "__weakref__", "_arguments", "_clock", "_depth", "_formula"),
+        *("__dict__", "__weakref__", "_arguments", "_clock", "_depth", "_edges", "_formula"),
         *("_hash", "_on_number", "_parts", "_places", "_shape", "_size"),
     )
     __array_ufunc__ = None  # NumPy arrays leave binary operators to us
 
-    def __init__(self, formula: Formula, arguments: dict[str, Any], clock: Clock | None = None):
+    def __init__(
+        self, formula: Formula, arguments: dict[str, Any], clock: Clock | None = None, edges: Edges | None = None
+    ):
         self._formula = formula
         self._arguments = arguments
         self._clock = clock
+        self._edges = edges
         self._hash: int | None = None
         # What follows is kept, since of a deep composition it would be asked for at every level.
         self._places = tuple(_places(arguments))
@@ -117,7 +126,7 @@ class Schedule:
         return self._shape
 
     @overload
-    def __call__(self, step: int | float) -> Any: ...
+    def __call__(self, step: int | float) -> float: ...
     @overload
     def __call__(self, step: Array) -> Array: ...
     def __call__(self, step: Array) -> Array:
@@ -146,10 +155,10 @@ class Schedule:
     __pow__, __rpow__ = _operator("pow"), _operator("pow", reflected=True)
 
     def __neg__(self) -> "Schedule":
-        return operations["negative"](self)
+        return _operation("negative")(self)
 
     def __abs__(self) -> "Schedule":
-        return operations["abs"](self)
+        return _operation("absolute")(self)
 
     def to_config(self) -> dict[str, Any]:
         """The schedule as a document for JSON, YAML or TOML, from which `ms.from_config` builds an equal one.
@@ -160,8 +169,9 @@ class Schedule:
         >>> (2 * ms.constant(0.1)).to_config()
         {'name': 'multiply', 'x1': 2, 'x2': {'name': 'constant', 'value': 0.1}}
         """
-        config: dict[str, Any] = methods["to_config"](self)
-        return config
+        from multisched.schedules.config import to_config  # which knows the constructors of all schedules
+
+        return to_config(self)
 
     def plot(self, steps: int, ax: Any = None) -> Any:
         """Draw the schedule over its first steps, with matplotlib, of the extra `plot`.
@@ -189,7 +199,9 @@ class Schedule:
         Traceback (most recent call last):
         multisched.errors.StepCountError: steps must be a number of steps to show, from 1 to 2**53, got 0 of type int.
         """
-        return methods["plot"]([self], steps, ax)
+        from multisched.schedules.plot import plot  # few programs draw
+
+        return plot([self], steps, ax)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Schedule):
@@ -217,8 +229,9 @@ class Schedule:
 
     def _pieces(self) -> Iterator[str]:
         """What `repr` prints, in pieces, of which an error message takes the first."""
-        pieces: Iterator[str] = methods["pieces"](self)
-        return pieces
+        from multisched.schedules.text import pieces  # which knows the constructors of all schedules
+
+        return pieces(self)
 
     def __copy__(self) -> "Schedule":
         return self
@@ -319,24 +332,51 @@ def _at_floats(rule: Schedule, step: Array) -> Array:
 
 
 def schedule(
-    check: Callable[..., dict[str, Any]], *, clock: Clock | None = None
+    check: Callable[..., dict[str, Any] | None] | None = None,
+    *,
+    clock: Clock | None = None,
+    edges: Edges | None = None,
+    examples: Sequence[str] = (),
+    **readers: Reader,
 ) -> Callable[[Callable[Concatenate[Namespace, Array, P], Array]], Callable[P, Schedule]]:
     """Turn `formula(xp, step, *parameters)` into the constructor `formula(*parameters) -> Schedule`.
 
-    `check` takes the same parameters, raises for those that define no schedule, and returns them as plain data.
+    Parameters
+    ----------
+    **readers:
+        For each parameter, what it takes: `multisched.arguments` has readers of numbers and options, and
+        `multisched.schedules.readers` those of values, lengths and schedules. A call, a config and an expression are
+        checked by the same reader.
+    check:
+        What the readers cannot tell, such as two bounds in the wrong order. It takes the same parameters, after their
+        readers, raises for those that define no schedule, and may return a dict of all of them as plain data.
+    clock:
+        A formula with schedules among its arguments may call them at its step. With `clock`, which takes what the
+        formula does and returns the steps at which it needs the values of these schedules, one for each in the order of
+        the arguments, the formula is given these values in the place of the schedules; then they may be nested to any
+        depth.
+    edges:
+        `edges(arguments, until)`: the steps up to `until` at which another part of the formula begins to rule, for
+        plots and tests; see `multisched.schedules.edges`. By default those of the schedules among the arguments.
+    examples:
+        Expressions that build typical schedules, such as `"hyperbola(1, 0.5)"`. The laws are tested on them, and the
+        first one stands in the gallery. A schedule that others are to find by name needs at least one.
 
-    A formula with schedules among its arguments may call them at its step. With `clock`, which takes what the formula
-    does and returns the steps at which it needs the values of these schedules, one for each in the order of the
-    arguments, it is given these values in the place of the schedules; then they may be nested as deep as one likes.
+    The constructor raises `ArgumentError` for a keyword that the formula does not have, and names the nearest one.
 
-    >>> @schedule(lambda start, rate: {"start": float(start), "rate": float(rate)})
-    ... def hyperbola(xp, step, start, rate):
+    >>> from multisched.schedules.readers import non_negative, real
+    >>> @schedule(start=real, rate=non_negative, examples=["hyperbola(1, 0.5)"])
+    ... def hyperbola(xp, step, start, rate=1):
     ...     return start / (1 + rate * step)
     >>> lr = hyperbola(1, 0.5)
     >>> lr, lr(0), lr(2)
-    (hyperbola(1.0, 0.5), 1.0, 0.5)
+    (hyperbola(1, rate=0.5), 1.0, 0.5)
+    >>> hyperbola(1, -1)
+    Traceback (most recent call last):
+    multisched.errors.ScheduleValueError: rate must be a real number of at least 0, got -1 of type int.
 
-    >>> @schedule(lambda schedule: {"schedule": schedule}, clock=lambda xp, step, schedule: [2 * step])
+    >>> from multisched.schedules.readers import inner
+    >>> @schedule(schedule=inner, clock=lambda xp, step, schedule: [2 * step])
     ... def twice_as_fast(xp, step, schedule):
     ...     return schedule
     >>> twice_as_fast(lr)(1)
@@ -348,13 +388,11 @@ def schedule(
 
         @wraps(formula)
         def constructor(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return Schedule(formula, check(**bound.arguments), clock)
+            taken = read_all(readers, bound(formula.__name__, signature, args, kwargs))
+            checked = check(**taken) if check is not None else None
+            return Schedule(formula, taken if checked is None else checked, clock, edges)
 
-        constructor.__signature__ = signature  # type: ignore[attr-defined]
-        constructor.__annotations__ = {"return": Schedule}
-        return constructor
+        return constructor_of(constructor, signature, readers, examples)
 
     return decorate
 

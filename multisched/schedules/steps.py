@@ -5,18 +5,20 @@ from typing import Any
 from multisched.arrays import Array, Namespace
 from multisched.errors import ScheduleValueError
 from multisched.schedules.curves import CURVES, through
-from multisched.schedules.parts import one_of, real
-from multisched.schedules.piecewise import Steps, checked_steps, piecewise_constant
+from multisched.schedules.edges import keys
+from multisched.schedules.piecewise import Steps, piecewise_constant, steps_of
+from multisched.schedules.readers import one_of, real
 from multisched.schedules.schedule import schedule
 
-
-def _checked_scale(init: Any, steps_and_scales: Any) -> dict[str, Any]:
-    steps = checked_steps(steps_and_scales, "steps_and_scales")
-    pairs = [(step, real(scale, f"The scale at step {step}")) for step, scale in steps]
-    return {"init": real(init, "init"), "steps_and_scales": Steps(pairs)}
+__all__ = ["piecewise_interpolate", "piecewise_scale"]
 
 
-@schedule(_checked_scale)
+@schedule(
+    init=real,
+    steps_and_scales=steps_of(real),
+    edges=keys("steps_and_scales"),
+    examples=["piecewise_scale(0.1, {40: 0.5, 80: 0.2})"],
+)
 def piecewise_scale(xp: Namespace, step: Array, init: float, steps_and_scales: Any) -> Array:
     """`init`, multiplied by a factor at each of some steps.
 
@@ -44,15 +46,21 @@ def piecewise_scale(xp: Namespace, step: Array, init: float, steps_and_scales: A
     return piecewise_constant.__wrapped__(xp, step, init, Steps(values))  # type: ignore[attr-defined]
 
 
-def _checked_interpolate(steps_and_values: Any, kind: Any = "linear") -> dict[str, Any]:
-    steps = checked_steps(steps_and_values, "steps_and_values")
-    if not steps:
+def _at_least_one(steps_and_values: Steps, **_: Any) -> None:
+    if not steps_and_values:
         raise ScheduleValueError("steps_and_values must have at least one step to go through, got none.")
-    pairs = [(step, real(value, f"The value at step {step}")) for step, value in steps]
-    return {"steps_and_values": Steps(pairs), "kind": one_of(kind, "kind", "linear", "cosine")}
 
 
-@schedule(_checked_interpolate)
+@schedule(
+    _at_least_one,
+    steps_and_values=steps_of(real),
+    kind=one_of("linear", "cosine"),
+    edges=keys("steps_and_values"),
+    examples=[
+        "piecewise_interpolate({0: 0, 20: 0.1, 60: 0.02, 100: 0.05})",
+        "piecewise_interpolate({3: 1, 8: 0}, kind='cosine')",
+    ],
+)
 def piecewise_interpolate(xp: Namespace, step: Array, steps_and_values: Any, kind: str = "linear") -> Array:
     """Through given values at given steps, along lines or half waves.
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from multisched.schedules import compose
 from multisched.schedules.catalogue import by_name, described
-from multisched.schedules.combine import Schedules
-from multisched.schedules.schedule import Formula, Schedule, methods
+from multisched.schedules.readers import Schedules
+from multisched.schedules.schedule import Formula, Schedule
 
 _ATOM, _POWER, _NEGATIVE, _PRODUCT, _SUM = 4, 3, 2, 1, 0
 _INFIX: dict[Formula, tuple[str, int, int, int]] = {
@@ -80,6 +80,3 @@ def _call(rule: Any, name: str | None, arguments: dict[str, Any]) -> list[_Part]
 
 def _separated(items: list[list[_Part]]) -> list[_Part]:
     return [part for i, item in enumerate(items) for part in ([", "] if i else []) + item]
-
-
-methods["pieces"] = pieces

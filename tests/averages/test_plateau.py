@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import multisched as ms
 from multisched import errors
 from multisched.dialects import torch as dialect
-from multisched.dialects.lookup import parse
+from multisched.dialects._colon import parse
 
 INF, NAN = math.inf, math.nan
 

@@ -212,11 +212,11 @@ def test_with_powers_of_1_it_is_the_mean():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"inv_gamma": 0}, "inv_gamma must be more than 0"),
+        ({"inv_gamma": 0}, "inv_gamma must be a real number above 0"),
         ({"inv_gamma": "1"}, "inv_gamma must be a real number"),
-        ({"power": -1}, "power must be more than 0"),
+        ({"power": -1}, "power must be a real number above 0"),
         ({"power": math.nan}, "power must be finite"),
-        ({"low": -0.1}, "low must be at least 0"),
+        ({"low": -0.1}, "low must be a real number of at least 0"),
         ({"high": 1.5}, "low <= high <= 1, got 0 and 1.5"),
         ({"low": 0.9, "high": 0.5}, "low <= high <= 1, got 0.9 and 0.5"),
     ],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import multisched as ms
 from multisched import errors
 from multisched.dialects import timm as dialect
-from multisched.dialects.lookup import parse
+from multisched.dialects._colon import parse
 
 DOCS = Path(__file__).parents[2] / "docs" / "dialects-timm.md"
 

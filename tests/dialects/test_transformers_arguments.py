@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import multisched as ms
 from multisched import errors
-from multisched.dialects import lookup
+from multisched.dialects import _colon as lookup
 from multisched.dialects import transformers as dialect
 
 DOCS = Path(__file__).parents[2] / "docs" / "dialects-transformers.md"

@@ -173,7 +173,7 @@ EVERYTHING = """
 import json, sys
 import keras
 import numpy as np
-from multisched.dialects.lookup import parse
+from multisched.dialects._colon import parse
 from multisched.integrations.keras import as_keras
 
 for record in json.load(open(sys.argv[1])):

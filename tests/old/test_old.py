@@ -27,7 +27,7 @@ from helpers import make, to_numpy, ulps
 import multisched as ms
 from multisched import dialects
 from multisched.cli import main
-from multisched.dialects.lookup import parse
+from multisched.dialects._colon import parse
 
 OLD = Path(__file__).parent / "0.1"
 NAMES = {name: getattr(ms, name) for name in ms.__all__} | {"math": math}
