@@ -1,7 +1,6 @@
 """A schedule as a Keras learning rate, on the JAX, torch and TensorFlow backends of Keras 3."""
 
 import importlib
-import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -20,12 +19,12 @@ def as_keras(schedule: Schedule) -> Any:
 
         learning rate of update k = schedule(k), k = optimizer.iterations, from 0
 
-    Computed by the framework that Keras runs on, inside its compiled step, in float32.
+    The framework that Keras runs on computes it, inside the compiled step, in float32.
 
         optimizer = keras.optimizers.SGD(learning_rate=as_keras(ms.cosine(0.1, 1000)))
 
-    Keras saves it with the optimizer, and loads it where its class is known: once `as_keras` was called, and from the
-    import of this module on if Keras was imported before. In a program that does neither, name the class:
+    Keras saves it with the optimizer, and loads it once it knows the class. `as_keras` registers the class. A program
+    that only loads a model imports it, which registers it, too:
 
         from multisched.integrations.keras import MultischedSchedule
         keras.models.load_model("model.keras")
@@ -33,24 +32,24 @@ def as_keras(schedule: Schedule) -> Any:
     Parameters
     ----------
     schedule:
-        A schedule of numbers. The wrapper keeps it as `.schedule`, and its `get_config()` names the expression that
-        builds it. One of a function (`ms.from_function`, `@ms.schedule`) is saved, but cannot be built again.
+        A schedule of numbers. The result keeps it as `.schedule`, and its `get_config()` has the expression that builds
+        it. A schedule of a function (`ms.from_function`, `@ms.schedule`) is saved, but cannot be built again.
 
     Raises
     ------
     NotARule:
-        What is given is no schedule, or one of arrays.
+        `schedule` is not a schedule, or it is a schedule of arrays.
     ConfigError:
-        At `from_config`, and so when a model is loaded: the text is of no schedule that can be built from data.
+        By `from_config`, and so when a model is loaded: the expression builds no schedule.
     """
     schedule = _checked(schedule)  # before Keras is imported
-    return _wrapper()(schedule)
+    return _registered_class()(schedule)
 
 
 def __getattr__(name: str) -> Any:
-    """The class of what `as_keras` gives; it is made when it is first asked for, since Keras is imported for it."""
+    """`MultischedSchedule`, the class of what `as_keras` returns, made and registered when it is first asked for."""
     if name == _NAME:
-        return _wrapper()
+        return _registered_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -61,7 +60,8 @@ def _checked(schedule: Any) -> Schedule:
 
 
 @cache
-def _wrapper() -> Any:
+def _registered_class() -> Any:
+    """`MultischedSchedule`, which Keras can load from now on. It derives from a class of Keras, which is imported."""
     keras: Any = importlib.import_module("keras")
     base: Any = keras.optimizers.schedules.LearningRateSchedule
 
@@ -75,7 +75,8 @@ def _wrapper() -> Any:
             step = keras.ops.convert_to_tensor(step)
             if keras.backend.backend() == "tensorflow":
                 tf: Any = importlib.import_module("tensorflow")
-                value: Any = tf.autograph.experimental.do_not_convert(value_of)  # it has no Python branches on tensors
+                # Autograph has nothing to convert: no branch in Python depends on a tensor.
+                value: Any = tf.autograph.experimental.do_not_convert(value_of)
                 return value(self.schedule, _KerasNamespace(keras.ops), step)
             return self.schedule(step)
 
@@ -85,7 +86,7 @@ def _wrapper() -> Any:
 
         @classmethod
         def from_config(cls, config: Mapping[str, Any]) -> Any:
-            """The schedule of a config that `get_config` gave. Raises `ConfigError` where it cannot be built."""
+            """The schedule of a config from `get_config`. Raises `ConfigError` if it cannot be built."""
             if (
                 not isinstance(config, Mapping)
                 or set(config) != {"schedule"}
@@ -99,7 +100,7 @@ def _wrapper() -> Any:
             except (ParseError, NotARule) as cause:
                 raise ConfigError(
                     f"The schedule in this config cannot be built from its text. {cause}\n"
-                    "A model is loaded without its optimizer, and compiled again, by\n"
+                    "Load the model without its optimizer, and compile it again:\n"
                     "    model = keras.models.load_model(path, compile=False)\n"
                     "    model.compile(keras.optimizers.SGD(as_keras(schedule)), loss)"
                 ) from cause
@@ -120,7 +121,7 @@ def _wrapper() -> Any:
 
 
 class _KerasNamespace:
-    """What formulas ask of an array API namespace, by `keras.ops`: tensors of TensorFlow are of no such namespace."""
+    """An array API namespace made of `keras.ops`, as far as formulas need one: TensorFlow has none for its tensors."""
 
     def __init__(self, ops: Any):
         self._ops = ops
@@ -136,7 +137,3 @@ class _KerasNamespace:
 
     def asarray(self, value: Any, dtype: Any = None, **_: Any) -> Any:
         return self._ops.convert_to_tensor(value, dtype=dtype)
-
-
-if "keras" in sys.modules:
-    _wrapper()

@@ -17,7 +17,7 @@ class AverageState(NamedTuple):
     """What `as_optax` keeps in the state of an optimizer."""
 
     states: Any
-    """A tree like the parameters: the rule's state for each floating or complex leaf, of others the latest value."""
+    """A tree like the parameters: the rule's state for a floating or complex leaf, the latest value for any other."""
 
 
 def as_optax(rule: Statistic) -> Any:
@@ -26,9 +26,9 @@ def as_optax(rule: Statistic) -> Any:
         params(k + 1)  = optax.apply_updates(params(k), updates(k))
         average(k + 1) = rule of params(1), params(2), ..., params(k + 1)
 
-    What is averaged are the parameters after the update, which are known once all else has had its part in it: it is
-    the last of a chain, and `update` must be given the parameters. Every leaf has a state of its own, at least float32;
-    integer and boolean leaves are not averaged, but copied.
+    It averages the parameters after the update, so it must come last in a chain, and `update` must be given the
+    parameters. Each leaf has a state of its own, in at least float32. Integer and boolean leaves are not averaged, but
+    copied.
 
         optimizer = optax.chain(optax.adamw(1e-3), ms.as_optax(ms.ema(0.999)))
         updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -43,9 +43,9 @@ def as_optax(rule: Statistic) -> Any:
     Raises
     ------
     NotARule:
-        What is given is no statistic.
+        `rule` is not a statistic.
     OptimizerError:
-        At `update`: the parameters are not given.
+        By `update`, if it is not given the parameters.
 
     >>> as_optax(0.999)
     Traceback (most recent call last):
@@ -74,28 +74,28 @@ def as_optax(rule: Statistic) -> Any:
 
 
 def average_of(rule: Statistic, opt_state: Any, params: Any) -> Any:
-    """The average that `as_optax(rule)` keeps in the state of an optimizer: a tree like `params`, in its dtypes.
+    """The average that `as_optax(rule)` keeps in the state of an optimizer: a tree like `params`, with its dtypes.
 
-        average_of(rule, opt_state, params) = rule.read(state, leaf) of every leaf
+        average_of(rule, opt_state, params) = rule.read(state, leaf) for each leaf
 
-    Before the first update it is `params`, or `init` where the rule has one.
+    Before the first update it is `params`, or `init` if the rule has one.
 
     Parameters
     ----------
     rule:
         The rule that was given to `as_optax`.
     opt_state:
-        The state of the optimizer, in which the average stands anywhere, in a chain or deeper; or the part of it that
-        belongs to one of several averages, such as `opt_state[1]`.
+        The state of the optimizer, with the average anywhere in it, in a chain or deeper. If it has several averages,
+        the part that belongs to one of them, such as `opt_state[1]`.
     params:
-        The parameters now.
+        The current parameters.
 
     Raises
     ------
     NotARule:
-        What is given is no statistic.
+        `rule` is not a statistic.
     OptimizerError:
-        The state has none or several averages, or one of another rule or of other parameters.
+        The state has no average or several, or the average of another rule or of other parameters.
     """
     _check("average_of", rule)
     jax = importlib.import_module("jax")
@@ -103,7 +103,7 @@ def average_of(rule: Statistic, opt_state: Any, params: Any) -> Any:
     found = [part for part in parts if isinstance(part, AverageState)]
     if len(found) != 1:
         raise OptimizerError(
-            f"average_of needs a state with one average of as_optax, got one with {len(found)} of them"
+            f"average_of needs a state with one average of as_optax, got a state with {len(found)}"
             + (": give it a part of the state, such as opt_state[1]." if found else ".")
         )
     expected = jax.tree.structure(jax.eval_shape(as_optax(rule).init, params))
@@ -122,7 +122,7 @@ def _check(what: str, rule: Any) -> None:
 
 
 def _own(tree: Any) -> Any:
-    """A tree of JAX arrays: what is read from a file may be of NumPy's."""
+    """The tree with JAX arrays: what was read from a file may be NumPy arrays."""
     jax = importlib.import_module("jax")
     return jax.tree.map(jax.numpy.asarray, tree)
 
@@ -133,6 +133,6 @@ def _averaged(leaf: Any) -> bool:
 
 
 def _copy(leaf: Any) -> Any:
-    """In memory of its own, so that parameters and state can both be donated, and of no weak type."""
+    """A copy in memory of its own, so that parameters and state can both be donated; its type is not weak."""
     jnp = importlib.import_module("jax.numpy")
     return jnp.array(leaf, dtype=leaf.dtype)

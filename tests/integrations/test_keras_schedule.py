@@ -117,10 +117,9 @@ print("round")
 )
 
 LOAD = (
-    FIT
+    # a process that makes no schedule of multisched before it loads one, but imports the class
+    FIT.replace("lr = as_keras(LR)", "from multisched.integrations.keras import MultischedSchedule")
     + """
-# a process that makes no schedule of multisched before it loads one
-del lr
 model = keras.models.load_model(at("model.keras"))
 is_right(model, 4)
 
