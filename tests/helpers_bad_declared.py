@@ -249,7 +249,7 @@ DECLARATIONS = {
 }
 
 CALLS = {
-    "a missing input": Row(lambda t: t.f(), errors.MissingInput, TypeError, ("name=x", "takes 1 inputs, got 0")),
+    "a missing input": Row(lambda t: t.f(), errors.MissingInput, TypeError, ("name=x", "1 input but was given 0")),
     "a placeholder that is no input": Row(
         lambda t: ms.function(outputs=t.x * t.w), errors.MissingInput, TypeError, ("name=x", "inputs")
     ),
@@ -260,7 +260,7 @@ CALLS = {
         lambda t: t.average.advance(), errors.MissingInput, TypeError, ("name=x", "inputs")
     ),
     "an extra input": Row(
-        lambda t: t.f([1, 2], [3, 4]), errors.ExtraInput, TypeError, ("takes 1 inputs, got 2", "list")
+        lambda t: t.f([1, 2], [3, 4]), errors.ExtraInput, TypeError, ("takes 1 input but was given 2", "list")
     ),
     "an input there twice": Row(
         lambda t: ms.function(t.x, t.x, outputs=t.x), errors.ExtraInput, TypeError, ("twice", "name=x")

@@ -1,4 +1,4 @@
-"""Functions: some outputs and some updates of a graph, compiled for one backend."""
+"""Functions: they compute outputs of a graph and apply updates of its variables, compiled for one backend."""
 
 from collections.abc import Mapping
 from traceback import clear_frames
@@ -33,16 +33,25 @@ State = dict[str, Array]
 class Function:
     """A compiled function of placeholders that reads variables and applies updates; made by `multisched.function`."""
 
+    inputs: tuple[Placeholder, ...]
+    """The placeholders, in the order of the arguments."""
+    backend: Backend
+    """The backend of all tensors of the function."""
+    updated: tuple[Variable, ...]
+    """The variables that a call changes."""
+    read: tuple[Variable, ...]
+    """The variables that a call reads and does not change."""
+
     def __init__(self, inputs: tuple[Any, ...], outputs: Any, updates: Any, jit: bool):
         self.inputs = checked_inputs(inputs)
         tensors, self._rebuild = flatten(outputs)
         self._single, self._plain = len(tensors) == 1, isinstance(outputs, Tensor)
         changes = checked_updates({} if updates is None else updates)
         found: Any = common_backend(*self.inputs, *tensors, *changes)
-        self.backend: Backend = get_backend() if found is None else found
+        self.backend = get_backend() if found is None else found
         program = Program(self.inputs, tensors, changes)
-        self.updated: tuple[Variable, ...] = tuple(v.stand_in() for v in program.updated)
-        self.read: tuple[Variable, ...] = tuple(v.stand_in() for v in program.read)  # type: ignore[attr-defined]
+        self.updated = tuple(v.stand_in() for v in program.updated)
+        self.read = tuple(v.stand_in() for v in program.read)
         self._outputs = len(tensors)
         cells = [v.cell for v in (*self.updated, *self.read)]
         device = self.backend.device_of(cells[0].array) if cells else None
@@ -60,24 +69,24 @@ class Function:
     @property
     def source(self) -> str:
         """The program that runs at each call, as Python."""
-        source: str = self._pure.source  # type: ignore[attr-defined]
-        return source
+        return self._pure.source
 
     def __repr__(self) -> str:
         return repr(self._inputs)
 
     def __reduce__(self) -> NoReturn:
         raise TensorConversionError(
-            f"{self!r} is compiled in this process and cannot be pickled or copied. Build it again from the same "
-            "declarations, and hand over its state:  state = f.state  there,  f.state = state  here."
+            f"{self!r} is compiled for this process and cannot be pickled or copied. Build it again from the same "
+            "declarations, and carry its state over:  state = f.state  in one process,  f.state = state  in the other."
         )
 
     def __call__(self, *arrays: Any, device_get: bool = False) -> Any:
         """Compute the outputs from the state before the call, then apply all updates together.
 
-        Outputs are arrays of the backend, or NumPy's with `device_get=True`, and share no memory with anything.
-        Inputs are cast within their kind; other misfits raise `MissingInput`, `ExtraInput`, `InputShapeError`,
-        `InputTypeError` or `TracedInputError`, with every variable as it was.
+        The outputs are arrays of the backend, or NumPy arrays with `device_get=True`, and share no memory with
+        anything else. An input is cast to the dtype of its placeholder, within its kind or to a wider kind. An input
+        that does not fit raises `MissingInput`, `ExtraInput`, `InputShapeError`, `InputTypeError` or
+        `TracedInputError`, and leaves every variable as it was.
         """
         outputs = self._call(arrays)
         if self._plain and not device_get:
@@ -92,15 +101,15 @@ class Function:
         for variable in sorted((*self.updated, *self.read), key=lambda v: v.cell.lock.serial):
             if variable.path in paths:
                 raise DuplicatePath(
-                    f"Two variables of this function have the path {variable.path!r}, declared before and after a "
-                    "reset of their graph or in two graphs. Name one of them apart to use its state by path."
+                    f"Two variables of this function have the path {variable.path!r}: they were declared in two "
+                    "graphs, or before and after a reset of one. To use the state by path, rename one of them."
                 )
             paths[variable.path] = variable
         return paths
 
     @property
     def state(self) -> State:
-        """The values of the variables now, copied, by path; assign a state of the same form to bring it back."""
+        """Copies of the variables' values, by path. Assigning a state of the same form restores the values."""
         paths = self._paths
         return values_of(paths)
 
@@ -110,34 +119,37 @@ class Function:
         assign({v: v._accepted(state[path], f"The state of {v}") for path, v in paths.items()})
 
     def pure(self, state: Mapping[str, Any], *arrays: Any) -> tuple[Any, State]:
-        """The function without its memory: `(outputs, new state)`, from `state` of the form of `f.state`.
+        """The function in pure form: `(outputs, new_state)`, computed from a `state` of the form of `f.state`.
 
-        Reads and writes no variable, so that it can stand inside `jax.jit`, `lax.scan`, `vmap`, `grad`, or
-        `torch.compile`. The new state carries no gradient.
+        It reads and writes no variable, so it can be used inside `jax.jit`, `lax.scan`, `vmap`, `grad` or
+        `torch.compile`. No gradient flows into the new state.
         """
-        paths, backend = self._matched(state), self.backend
-        if len(arrays) != len(self.inputs):
-            self._inputs.complain_of_count(arrays)
-        inputs = [self._inputs.converted(p, a, pure=True) for p, a in zip(self.inputs, arrays, strict=True)]
+        paths = self._matched(state)
+        given = self._inputs.all_converted(arrays)
         before = {
-            path: self._inputs.taken(v, state[path], f"The state of {v}", UpdateShapeError, UpdateTypeError, True)
+            path: self._inputs.taken(v, state[path], f"The state of {v}", UpdateShapeError, UpdateTypeError, pure=True)
             for path, v in paths.items()
         }
-        results = self._pure(*(before[v.path] for v in (*self.updated, *self.read)), *inputs)
-        outputs = results[: self._outputs]
-        after = before | {v.path: new for v, new in zip(self.updated, results[len(outputs) :], strict=True)}
+        results = self._pure(*(before[v.path] for v in (*self.updated, *self.read)), *given)
+        outputs, updated = results[: self._outputs], results[self._outputs :]
+        new = {v.path: value for v, value in zip(self.updated, updated, strict=True)}
+        return self._rebuild(outputs), {path: self._returned(path, before, new) for path in paths}
+
+    def _returned(self, path: str, before: State, new: State) -> Array:
+        """A value of the new state: it shares no memory with the old state or the outputs, and has no gradient."""
+        value = new.get(path, before[path])
         # In-place backends copy when they overwrite, so new values may still alias other results; copy them here.
-        apart = set() if backend.in_place else {v.path for v in self.updated}
-        after = {path: after[path] if path in apart else backend.copy(after[path]) for path in paths}
-        return self._rebuild(outputs), {path: backend.stop_gradient(value) for path, value in after.items()}
+        if self.backend.in_place or path not in new:
+            value = self.backend.copy(value)
+        return self.backend.stop_gradient(value)
 
     def _matched(self, state: Mapping[str, Any]) -> dict[str, Variable]:
         paths = self._paths
         if not isinstance(state, Mapping):
-            raise StateError(f"The state of {self!r} is a dict {{path: array}}, got {shown(state)}.")
+            raise StateError(f"The state of {self!r} must be a dict {{path: array}}, got {shown(state)}.")
         if set(state) != set(paths):
             missing, extra = sorted(set(paths) - set(state)), sorted(set(state) - set(paths))
-            raise StateError(f"This state is not of {self!r}: missing {missing}, unexpected {extra}.")
+            raise StateError(f"The state does not fit {self!r}: missing {missing}, unexpected {extra}.")
         return paths
 
 
@@ -147,20 +159,20 @@ def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit
     Parameters
     ----------
     inputs:
-        The placeholders, in the order of the arguments. All that the outputs and updates need must be there.
+        The placeholders, in the order of the arguments: all that the outputs and the updates depend on.
     outputs:
-        A tensor, a tuple, list or dict of them, nested, or None. Computed from the state before the call.
+        A tensor, a nested tuple, list or dict of tensors, or None. They are computed from the state before the call.
     updates:
-        `{variable: tensor}`, from `get_updates()` or your own, applied together after the outputs are computed. Updates
-        that are not passed are not applied: without any, no call changes anything.
+        `{variable: tensor}`, from `get_updates()` or your own. They are applied together, after the outputs are
+        computed. Only the updates that are passed are applied: without any, a call changes nothing.
     jit:
-        Whether a backend that compiles does so. JAX jits the function; on NumPy and torch the
-        program runs as it is and state is written in place.
+        Whether to compile the function, if the backend compiles. JAX jits it; NumPy and torch run the program as it is
+        and write the state in place.
 
-    A function holds the values of its variables, but neither the tensors nor the updates: these stay listed only while
-    somebody else holds them. A call that fails or is interrupted leaves all variables as they were, or as they are
-    after the call. A second call in the middle of one, by the same thread, raises `ReentrantError` if one of the two
-    writes a variable of both; another thread waits.
+    A function keeps the values of its variables alive, but neither tensors nor updates: these are listed only while
+    something else refers to them. A call that fails or is interrupted leaves all variables either as they were or as
+    they are after the call. A second call that the same thread makes during the first, as a signal handler may, raises
+    `ReentrantError` if one of the two writes a variable that both use; another thread waits.
 
     Raises
     ------
@@ -176,7 +188,7 @@ def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit
     try:
         return Function(inputs, outputs, updates, jit)
     except BaseException as error:
-        # The traceback, which a notebook keeps, would go on holding what a cell declared that failed.
+        # A notebook keeps the traceback, which would keep alive what the failed cell declared.
         clear_frames(error.__traceback__)
         del inputs, outputs, updates
         raise

@@ -1,7 +1,7 @@
-"""The inputs of a function: what is given for its placeholders, checked, cast, and complained of in words.
+"""The inputs of a function: the arrays given for its placeholders are checked and cast here.
 
-They are apart from the function, which refers to its compiled call, and the call to them: so no cycle keeps a function
-alive when nobody holds it any more.
+This is an object of its own because a function refers to its compiled call, and the call refers to the inputs: no cycle
+of references keeps a function alive once nobody uses it.
 """
 
 from typing import Any, NoReturn
@@ -33,8 +33,14 @@ class Inputs:
     def __repr__(self) -> str:
         return f"<function of ({', '.join(p.path for p in self.placeholders)}) on backend {self.backend.name!r}>"
 
+    def all_converted(self, arrays: tuple[Any, ...]) -> list[Array]:
+        """The arrays given to the pure form of the function, which may be traced."""
+        if len(arrays) != len(self.placeholders):
+            self.complain_of_count(arrays)
+        return [self.converted(p, array, pure=True) for p, array in zip(self.placeholders, arrays, strict=True)]
+
     def converted(self, placeholder: Placeholder, value: Any, *, pure: bool = False) -> Array:
-        """`value` for a placeholder; `pure` says that it may be traced."""
+        """The array given for a placeholder, cast to its dtype; in pure functions (`pure`) it may be traced."""
         return self.taken(placeholder, value, f"The input for {placeholder}", InputShapeError, InputTypeError, pure)
 
     def taken(
@@ -46,7 +52,7 @@ class Inputs:
         type_error: type[MultischedError],
         pure: bool,
     ) -> Array:
-        """`value` where the program expects `tensor`."""
+        """The array given for `tensor`, as the program takes it."""
         traced = pure and self.backend.is_traced(value)
         value = checked(
             self.backend,
@@ -61,7 +67,7 @@ class Inputs:
         return self.backend.as_input(value, tensor.dtype, None if traced else self.device)
 
     def explain(self, error: Exception, arrays: tuple[Any, ...]) -> None:
-        """Where a program failed since an input holds no values, as a deleted array of JAX does, say so."""
+        """Say so if a program failed because an input has no values, such as a deleted JAX array."""
         for placeholder, value in zip(self.placeholders, arrays, strict=True):
             try:
                 self.converted(placeholder, value)
@@ -72,33 +78,38 @@ class Inputs:
         refuse(repr(self))
 
     def refuse_traced(self, new: Array) -> None:
-        """A function without inputs that is called inside of a compiled one must not write what only that one knows."""
+        """Refuse to write a traced value: a function without inputs was called inside a function that is compiled."""
         if self.backend.is_traced(new):
             raise TracedInputError(
-                f"{self!r} was called inside of a function that a compiler traces, and would write a traced value into "
-                "its variables. Hand the state through instead:  outputs, state = f.pure(state)"
+                f"{self!r} was called while a compiler traces the code around it, and would write a traced value into "
+                "its variables. Pass the state through instead:  outputs, state = f.pure(state)"
             )
 
     def complain_of_count(self, arrays: tuple[Any, ...]) -> NoReturn:
+        """Raise the error for too few or too many arrays."""
         given, expected = len(arrays), len(self.placeholders)
-        takes = f"{self!r} takes {expected} inputs, got {given}"
+        paths = listed(p.path for p in self.placeholders)
+        takes = f"The function of ({paths}) takes {expected} input{'s' * (expected != 1)} but was given {given}"
         if given < expected:
             missing = ", ".join(map(str, self.placeholders[given : given + 5]))
             more = f" and {expected - given - 5} more" if expected - given > 5 else ""
-            raise MissingInput(f"{takes}: missing {missing}{more}.")
+            raise MissingInput(f"{takes}; it lacks {missing}{more}.")
         extra = listed(
-            f"shape {tuple(a.shape)}" if hasattr(a, "shape") else type(a).__name__ for a in arrays[expected:]
+            f"has shape {tuple(a.shape)}" if hasattr(a, "shape") else f"is a {type(a).__name__}"
+            for a in arrays[expected:]
         )
-        raise ExtraInput(f"{takes}: the last ({extra}) has no placeholder. Name it in ms.function.")
+        raise ExtraInput(
+            f"{takes}; the extra input {extra}. Each input belongs to a placeholder: ms.function(placeholder, ...)."
+        )
 
 
 def checked_inputs(inputs: tuple[Any, ...]) -> tuple[Placeholder, ...]:
-    """`inputs`, which must be different placeholders."""
+    """The inputs of a function, if they are placeholders and all different."""
     seen: set[int] = set()
     for i, placeholder in enumerate(inputs):
         if not isinstance(placeholder, Placeholder):
             raise NotATensor(f"Input {i} of a function must be a placeholder, got {shown(placeholder)}.")
         if id(placeholder) in seen:
-            raise ExtraInput(f"Input {i} of the function is there twice: {placeholder}.")
+            raise ExtraInput(f"Input {i} of the function is given twice: {placeholder}.")
         seen.add(id(placeholder))
     return inputs

@@ -7,7 +7,7 @@ graph at each call, and it can be read: see `Program.source`.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -23,8 +23,14 @@ OPERATORS = {
 }
 _SEQUENCES = ("concat", "stack")
 
-Run = Callable[..., tuple[Any, ...]]
-"""`run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
+
+class Run(Protocol):
+    """A compiled program: `run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
+
+    source: str
+    """What it runs, as Python."""
+
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
 
 
 def if_given(tensor: Tensor, otherwise: Tensor) -> Op:
@@ -80,7 +86,7 @@ class Program:
         for tensor in self.tensors:
             if isinstance(tensor, Placeholder) and tensor not in given:
                 self._complain_of(tensor)
-        self.read = tuple(
+        self.read: tuple[Any, ...] = tuple(  # variables, which are defined in a layer above this one
             t for t in self.tensors if not isinstance(t, Op | Constant | Placeholder) and t not in updates
         )
 
@@ -116,7 +122,7 @@ class Program:
         names: dict[str, Any] = dict(writer.bound)
         exec(compile(source, "<multisched program>", "exec"), names)
         run: Run = names.pop("program")  # or it would refer to itself
-        run.source = source  # type: ignore[attr-defined]
+        run.source = source
         return run
 
 

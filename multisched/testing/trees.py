@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from multisched.averages import ema
+from multisched.averages.ema import ema
 from multisched.errors import DeviceError
 from multisched.runtime.protocol import Backend
 from multisched.testing.blending import expect_large

@@ -69,14 +69,16 @@ def test_a_missing_input_is_named(backend):
     """A call with too few inputs names the placeholders that got none."""
     x, y = ms.Placeholder((2,), name="x"), ms.Placeholder((), name="y")
     f = ms.function(x, y, outputs=x * y)
-    with pytest.raises(errors.MissingInput, match=r"takes 2 inputs, got 1.*missing Placeholder\(name=y, shape=\(\)"):
+    with pytest.raises(
+        errors.MissingInput, match=r"takes 2 inputs but was given 1; it lacks Placeholder\(name=y, shape=\(\)"
+    ):
         f([1, 2])
 
 
 def test_an_extra_input_is_described(backend):
     """A call with too many inputs says how many it takes, and the shape of the one it has no place for."""
     x = ms.Placeholder((2,), name="x")
-    with pytest.raises(errors.ExtraInput, match=r"takes 1 inputs, got 2.*\(3,\)"):
+    with pytest.raises(errors.ExtraInput, match=r"takes 1 input but was given 2.*\(3,\)"):
         ms.function(x, outputs=x)([1, 2], np.ones(3))
 
 

@@ -190,7 +190,7 @@ def test_pure_checks_its_inputs(backend):
     f = counting_average()
     with pytest.raises(errors.MissingInput, match="name=x"):
         f.pure(f.state)
-    with pytest.raises(errors.ExtraInput, match="takes 1 inputs, got 2"):
+    with pytest.raises(errors.ExtraInput, match="takes 1 input but was given 2"):
         f.pure(f.state, [1, 2], [3, 4])
     with pytest.raises(errors.InputShapeError, match=r"name=x.*\(2,\).*\(3,\)"):
         f.pure(f.state, [1, 2, 3])
