@@ -1,7 +1,46 @@
-"""Every exception of the library, so that callers can catch one family or one case.
+"""Every exception of the library.
 
-Each class derives from `MultischedError` and from the builtin that Python itself would raise in the like case, so
-`except ValueError` keeps working. Messages say what was given, what was expected, and where.
+Each derives from `MultischedError`, and from the builtin exception that Python would raise in such a case, so
+`except ValueError` keeps working. A message says what was given, what was expected, and where.
+
+Few of them are worth an `except` clause of their own:
+
+| to handle | catch |
+| --- | --- |
+| an expression or a config that a user typed | `ParseError`, `ConfigError`; `RuleError` for any arguments of a rule |
+| a framework that may be absent | `BackendNotInstalled`, `UnknownBackend` |
+| arrays from outside, given to a function | `MissingInput`, `ExtraInput`, `InputShapeError`, `InputTypeError` |
+| an optimizer that is driven already | `OptimizerError`, whose `driver` is the other driver |
+| a checkpoint that is missing, damaged or of another model | `CheckpointError`, or one of the classes below it |
+| a model that has changed since its average was made | `TreeMismatch` |
+| an update that was interrupted in the middle | `TornError` |
+
+The others report a mistake in the program. All of them, by family:
+
+    MultischedError
+        RuleError
+            StepKeyError
+                StepKeyTypeError
+            ScheduleValueError, StepCountError, ScheduleOptionError
+            DecayError, WindowError, InitShapeError
+            ConfigError
+        ParseError
+        NotARule, ScheduleStepError, TimeStepError, MaskError
+        UnknownBackend, BackendNotInstalled, BackendMismatch, DTypeError, DeviceError
+        SymbolicUseError
+            TensorTruthError, TensorConversionError, TensorIterationError
+        ShapeError
+            InputShapeError, UpdateShapeError
+        ConcreteValueError, InvalidName, NotATensor, NotAVariable
+        MissingInput, ExtraInput, InputTypeError, TracedInputError
+        UpdateTypeError, DuplicatePath, StateError
+        OptimizerError
+        ReentrantError, TornError
+        TreeMismatch, LeafError, SelectError, AverageError, SwapError
+        CheckpointError
+            CheckpointCorrupt, CheckpointMismatch
+            CheckpointFileError
+                CheckpointNotFound, CheckpointDenied, CheckpointIsFolder
 """
 
 import sys
@@ -10,24 +49,24 @@ from itertools import islice
 from typing import Any
 
 _BRACKETS: dict[Any, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}")}
-_LONGEST, _TAIL = 2000, 300  # characters of a message, and those at its end that are kept
+_LONGEST, _TAIL = 2000, 300  # the most characters of a message, and how many of its end are always kept
 
 
 def shown(value: object) -> str:
-    """A value as error messages show it, cut short, with its type."""
+    """A value and its type, shortened for an error message."""
     return f"{brief(value, 200)} of type {type(value).__name__}"
 
 
 def named(name: object) -> str:
-    """A name as error messages show it, cut short: it may come from a file of a stranger."""
+    """A name, shortened for an error message: it may come from an untrusted file."""
     return brief(name, 100)
 
 
 def brief(value: object, most: int = 100) -> str:
-    """The first characters of what `repr` prints.
+    """The first characters of `repr(value)`.
 
-    No more of the value is looked at than is shown: documents of strangers can be of any length and depth, endless too,
-    or stand for far more than they hold.
+    Only as much of the value is visited as is shown: an untrusted document may be of any length and depth, contain
+    itself, or expand to far more than it occupies.
     """
     text, stack = "", [_pieces(value, most)]
     while stack and len(text) <= most:
@@ -43,7 +82,7 @@ def brief(value: object, most: int = 100) -> str:
 
 
 def _pieces(value: Any, most: int) -> Iterator[Any]:
-    """The text of a value in pieces: strings, and the pieces of what is inside."""
+    """The text of a value in pieces: strings, and iterators over the pieces of the values inside it."""
     if hasattr(type(value), "_pieces"):  # a rule
         yield from value._pieces()
     elif type(value) in (list, tuple, dict):
@@ -61,12 +100,12 @@ def _pieces(value: Any, most: int) -> Iterator[Any]:
     else:
         try:
             yield repr(value)
-        except Exception:  # an integer of more digits than Python writes, an object of a user that is not made yet
+        except Exception:  # an integer with too many digits for Python, or an object whose `__init__` has not run
             yield f"<a {type(value).__name__} that cannot be printed>"
 
 
 def cut(message: str) -> str:
-    """A message of at most a screen, without its middle where it was longer."""
+    """A message that fits a screen: of a longer one the middle is left out."""
     left_out = len(message) - _LONGEST
     if left_out <= 0:
         return message
@@ -74,16 +113,16 @@ def cut(message: str) -> str:
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:
-    """Names as error messages show them: the first ones of many, and how many more there are."""
+    """Names for an error message: the first `most` of them, and how many more there are."""
     shown_each = [named(name) for name in names]
     more = f" and {len(shown_each) - most} more" if len(shown_each) > most else ""
     return ", ".join(shown_each[:most]) + more
 
 
 class MultischedError(Exception):
-    """The root: anything that this library raises on purpose.
+    """The base class of every error that this library raises on purpose.
 
-    A message is never longer than a screen, whatever it was made of.
+    A message fits a screen, however long the values in it are.
     """
 
     def __init__(self, *args: Any, **named: Any):
@@ -92,11 +131,11 @@ class MultischedError(Exception):
 
 # --- rules -----------------------------------------------------------------------------------------------------------
 class RuleError(MultischedError, ValueError):
-    """A rule was built from arguments that define no rule."""
+    """The arguments of a constructor do not define a rule."""
 
 
 class NotARule(MultischedError, TypeError):
-    """Something that is no rule, or a rule of the wrong kind, was to be declared."""
+    """A rule was expected, but the value is not one, or is a rule of the wrong kind."""
 
 
 class ArgumentError(RuleError, TypeError):
@@ -104,35 +143,35 @@ class ArgumentError(RuleError, TypeError):
 
 
 class StepKeyError(RuleError):
-    """A key of `steps_and_values` is no step: it is negative or not a number."""
+    """A key of `steps_and_values` is not a step: it is negative or not a number."""
 
 
 class StepKeyTypeError(StepKeyError, TypeError):
-    """A key of `steps_and_values` is of a type that cannot count steps: a bool, a float, a string."""
+    """A key of `steps_and_values` has a type that cannot count steps: a bool, a float or a string."""
 
 
 class ScheduleValueError(RuleError):
-    """The values of a schedule are not real numbers or arrays of one shape."""
+    """The values of a schedule are not real numbers, or are arrays of different shapes."""
 
 
 class StepCountError(RuleError):
-    """A length or a boundary of a schedule is no number of steps: negative, infinite, or not a number."""
+    """A length or a boundary of a schedule is not a number of steps: it is negative, infinite or not a number."""
 
 
 class ScheduleOptionError(RuleError):
-    """An option of a schedule is none of those there are."""
+    """An option of a schedule is not one of its possible values."""
 
 
 class ScheduleStepError(MultischedError, TypeError):
-    """A schedule was asked for its value at something that is no step: a bool, a string, a complex array."""
+    """A schedule was called with something that is not a step: a bool, a string or a complex array."""
 
 
 class DecayError(RuleError):
-    """`alpha` is outside [0, 1], or not a number."""
+    """`alpha` is outside of [0, 1], or not a number."""
 
 
 class TimeStepError(MultischedError, ValueError):
-    """`dt` is no time since the value before: it is negative, NaN, or no real scalar."""
+    """`dt` is not the time since the previous value: it is negative, NaN, or not a real scalar."""
 
 
 class WindowError(RuleError):
@@ -140,19 +179,19 @@ class WindowError(RuleError):
 
 
 class InitShapeError(RuleError):
-    """`init` cannot start the average: its shape is not that of the value."""
+    """`init` has another shape than the values that are averaged."""
 
 
 class MaskError(MultischedError, TypeError):
-    """`where` is no boolean scalar, or the state is not made for such a mask."""
+    """`where` is not a boolean scalar, or the state was not made for such a mask."""
 
 
 class ConfigError(RuleError):
-    """A document describes no schedule, or a schedule cannot be written as one; the message opens with the path."""
+    """A document describes no schedule, or a schedule cannot be written as one. The message opens with the path."""
 
 
 class ParseError(MultischedError, ValueError):
-    """A text is no expression of a rule; `column`, counted from 1, is where it goes wrong."""
+    """A text is not an expression of a rule; `column`, counted from 1, is where it goes wrong."""
 
     def __init__(self, message: str, text: str, column: int):
         if "argparse" in sys.modules:
@@ -184,32 +223,32 @@ def _derive_from_argparse() -> None:
 
 # --- backends --------------------------------------------------------------------------------------------------------
 class UnknownBackend(MultischedError, ValueError):
-    """No adapter and no array API namespace goes by that name."""
+    """No adapter and no array API namespace has this name."""
 
 
 class BackendNotInstalled(MultischedError, ImportError):
-    """The adapter is known, but the framework that it adapts is not installed."""
+    """The adapter is known, but its framework is not installed."""
 
 
 class BackendMismatch(MultischedError, TypeError):
-    """Tensors or arrays of two backends met in one expression."""
+    """Tensors or arrays of two backends were used in one expression."""
 
 
 class DTypeError(MultischedError, TypeError):
-    """A dtype that does not exist, that this backend lacks, or that does not suit the operation."""
+    """A dtype does not exist, is not supported by the backend, or does not suit the operation."""
 
 
 class DeviceError(MultischedError, ValueError):
-    """A device that this backend does not have."""
+    """The backend has no such device."""
 
 
 # --- tensors ---------------------------------------------------------------------------------------------------------
 class ShapeError(MultischedError, ValueError):
-    """Shapes that do not fit together, found while an expression was declared."""
+    """Shapes do not fit together."""
 
 
 class SymbolicUseError(MultischedError, TypeError):
-    """A declared tensor was used as if it had a value now."""
+    """A declared tensor was used as if it had a value already."""
 
 
 class TensorTruthError(SymbolicUseError):
@@ -217,7 +256,7 @@ class TensorTruthError(SymbolicUseError):
 
 
 class TensorConversionError(SymbolicUseError):
-    """A declared tensor was given to `float()`, `int()`, `numpy.asarray()` or the like."""
+    """A declared tensor was given to `float()`, `int()`, `numpy.asarray()` or the like, or was to be pickled."""
 
 
 class TensorIterationError(SymbolicUseError):
@@ -225,24 +264,24 @@ class TensorIterationError(SymbolicUseError):
 
 
 class ConcreteValueError(MultischedError, TypeError):
-    """An average was declared of an array that can never change."""
+    """A declared average was given an array, which never changes, or a variable a first value that is not known."""
 
 
 class InvalidName(MultischedError, ValueError):
-    """A name of a tensor, scope or graph that paths and globs could not address."""
+    """A tensor, scope or graph was given a name that paths and globs could not address."""
 
 
 # --- functions and updates -------------------------------------------------------------------------------------------
 class NotATensor(MultischedError, TypeError):
-    """Something that is no declared tensor stands where one is needed."""
+    """A declared tensor was expected."""
 
 
 class MissingInput(MultischedError, TypeError):
-    """A placeholder that the outputs or updates need was not given."""
+    """A function was called, or built, without a placeholder that its outputs or updates need."""
 
 
 class ExtraInput(MultischedError, TypeError):
-    """More inputs were given than the function has, or one of them twice."""
+    """A function was given more inputs than it has placeholders, or was built with one placeholder twice."""
 
 
 class InputShapeError(ShapeError):
@@ -254,11 +293,11 @@ class InputTypeError(MultischedError, TypeError):
 
 
 class TracedInputError(MultischedError, TypeError):
-    """A stateful function was called on values that a compiler is tracing."""
+    """A function that writes variables was called on values that a compiler is tracing."""
 
 
 class NotAVariable(MultischedError, TypeError):
-    """An update was given for something that is no variable."""
+    """An update was given for something that is not a variable."""
 
 
 class UpdateShapeError(ShapeError):
@@ -274,34 +313,34 @@ class DuplicatePath(MultischedError, ValueError):
 
 
 class StateError(MultischedError, ValueError):
-    """A state given to `f.pure` or `f.state` is not that of this function."""
+    """The state given to `f.pure` or `f.state` does not belong to this function."""
 
 
 class OptimizerError(MultischedError, ValueError):
-    """An optimizer cannot be driven: it is none, has no such hyperparameter, group or state, or is driven already."""
+    """An optimizer cannot be driven: it is not an optimizer, lacks the hyperparameter, or is driven already."""
 
     def __init__(self, message: str, driver: object = None):
         super().__init__(message)
         self.driver = driver
-        """The driver that drives it already; None where the error is another."""
+        """The driver that drives the optimizer already; None if that is not what is wrong."""
 
 
 # --- interrupted -----------------------------------------------------------------------------------------------------
 class ReentrantError(MultischedError, RuntimeError):
-    """A signal handler or a callback used an object in the middle of another call on it, on the same thread."""
+    """A signal handler or a callback used an object during another call on it, on the same thread."""
 
 
 class TornError(MultischedError, RuntimeError):
-    """An update failed while it wrote, so that a part is new and a part old; only loading a state mends that."""
+    """An update failed while it was writing, so that only parts are new. Only loading a state repairs this."""
 
 
 # --- averages of whole models ----------------------------------------------------------------------------------------
 class TreeMismatch(MultischedError, ValueError):
-    """A tree is not that of the average: a leaf is missing, extra, or of another shape, dtype or device."""
+    """A tree does not match the average: a leaf is missing, extra, or has another shape, dtype or device."""
 
 
 class LeafError(MultischedError, ValueError):
-    """A leaf cannot be averaged, as it is lazy, on no device, or of no dtype that has a mean; or there is none."""
+    """A leaf cannot be averaged: it is lazy, has no device, or its dtype has no mean. Or the tree has no leaves."""
 
 
 class SelectError(MultischedError, ValueError):
@@ -309,7 +348,7 @@ class SelectError(MultischedError, ValueError):
 
 
 class AverageError(MultischedError, ValueError):
-    """An option of an average that does not exist, or does not go with the others."""
+    """An option of an average does not exist, or cannot be combined with the others."""
 
 
 class SwapError(MultischedError, RuntimeError):
@@ -322,15 +361,15 @@ class CheckpointError(MultischedError, ValueError):
 
 
 class CheckpointCorrupt(CheckpointError):
-    """The file is truncated, damaged, or no checkpoint at all."""
+    """The file is truncated or damaged, or is not a checkpoint."""
 
 
 class CheckpointMismatch(CheckpointError):
-    """The file is whole, but an entry is missing, unexpected, or of another shape or dtype."""
+    """The file is whole, but an entry is missing, unexpected, or has another shape or dtype."""
 
 
 class CheckpointFileError(CheckpointError, OSError):
-    """The system could not read or write a file; its own error is the `__cause__`, and `errno` is that of it."""
+    """The system could not read or write a file. Its own error is the `__cause__`; `errno` is copied from that."""
 
     def __init__(self, message: str, errno: int | None = None, filename: str | None = None):
         super().__init__(message, errno, filename)
@@ -341,12 +380,12 @@ class CheckpointFileError(CheckpointError, OSError):
 
 
 class CheckpointNotFound(CheckpointFileError, FileNotFoundError):
-    """There is no such file, or no folder for it."""
+    """The file, or the folder for it, does not exist."""
 
 
 class CheckpointDenied(CheckpointFileError, PermissionError):
-    """The user may not read or write the file."""
+    """The user has no permission to read or write the file."""
 
 
 class CheckpointIsFolder(CheckpointFileError, IsADirectoryError):
-    """The path of a file leads to a folder."""
+    """The path leads to a folder, not to a file."""

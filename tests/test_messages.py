@@ -1,6 +1,7 @@
 """Messages fit a screen, whatever a value is: of any length or depth, without end, or not to be printed."""
 
 import pickle
+import re
 
 import pytest
 
@@ -76,3 +77,24 @@ def test_long_texts():
             ms.parse(text)
         assert len(str(raised.value)) < 2000
         assert raised.value.text == text
+
+
+def test_the_docstring_shows_every_class_in_its_family():
+    """The tree in the docstring of the module has each class, below its base class of the library."""
+    found, families = {}, {}
+    _, _, tree = errors.__doc__.partition("by family:")
+    for line in filter(None, tree.splitlines()):
+        depth = (len(line) - len(line.lstrip())) // 4
+        for name in line.strip().split(", "):
+            found[name] = families.get(depth - 1)
+            families[depth] = name
+    classes = {n: c for n, c in vars(errors).items() if isinstance(c, type) and issubclass(c, errors.MultischedError)}
+    bases = {name: [base for base in c.__bases__ if base in classes.values()] for name, c in classes.items()}
+    assert found == {name: base[0].__name__ if base else None for name, base in bases.items()}
+
+
+def test_the_docstring_names_no_other_class():
+    """Each class that the docstring advises to catch exists."""
+    names = re.findall(r"`([A-Z][A-Za-z]+)`", errors.__doc__)
+    assert len(names) > 10
+    assert all(hasattr(errors, name) for name in names)
