@@ -123,7 +123,7 @@ class Variable(Tensor):
     def _of_rule(cls, start: Constant, name: str, device: Any, lock: StateLock) -> "Variable":
         """A part of the state of a rule; the parts share a lock, since they are always used together."""
         variable = cls.__new__(cls)
-        variable._setup(start.backend, start.value, start.dtype, name, False, device, lock)
+        variable._setup(get_backend(start.backend), start.value, start.dtype, name, False, device, lock)
         return variable
 
     def __repr__(self) -> str:

@@ -1,1 +1,1 @@
-"""Declared tensors: what they are, how they are recorded, named and listed, and how they become programs."""
+"""Declared tensors: nodes of a graph that is recorded, named and listed here, and compiled to programs."""

@@ -1,8 +1,8 @@
-"""Shapes and dtypes of the array API's functions, without computing anything.
+"""The shapes and dtypes that the functions of the array API give, without computing anything.
 
-The tables say which functions there are; the recording namespace is made from them. Dtypes follow the standard's
-promotion, the same for every backend; where the standard leaves a mix of kinds undefined, the wider kind wins and
-integers meet floats in the dtype of the floats.
+The tables list the functions; the recording namespace is built from them. Dtypes are promoted as the standard says, in
+the same way for every backend. Where the standard leaves a mix of kinds undefined, the result has the wider kind: an
+integer and a float give the dtype of the float.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from multisched.errors import DTypeError, ShapeError
 
 Shape = tuple[int, ...]
 
-# Elementwise functions, by what becomes of the dtype.
+# Elementwise functions, grouped by the dtype of the result.
 UNARY_KEEP = ("ceil", "conj", "floor", "negative", "positive", "round", "sign", "square", "trunc")
 UNARY_TO_FLOAT = (
     *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "exp", "expm1", "log", "log10", "log1p"),
@@ -33,10 +33,10 @@ REAL_ONLY = {
     *("hypot", "logaddexp", "nextafter", "greater", "greater_equal", "less", "less_equal", "max", "min", "argmax"),
     *("argmin", "std", "var"),
 }
-"""Functions that the standard does not define for complex numbers, which have no order."""
+"""Functions that the standard defines for real numbers only: most of them need an order."""
 BINARY_LOGICAL = ("logical_and", "logical_or", "logical_xor")
 
-# Reductions, likewise.
+# Reductions, grouped likewise.
 REDUCE_KEEP = ("max", "min")
 REDUCE_ADDING = ("prod", "sum")
 REDUCE_TO_FLOAT = ("mean", "std", "var")
@@ -55,13 +55,13 @@ FRESH = {
     *UNARY_LOGICAL,
     *("where", "matmul", "negative", "square", "argmax", "argmin"),
 }
-"""Functions whose result never shares memory with an argument, on any backend. Of the others a result may be a view."""
+"""Functions whose result shares no memory with an argument on any backend. The others may return a view."""
 
 _EXACT_KINDS = {"bool": "bool", "int": "integer", "uint": "integer", "float": "floating", "complex": "complex"}
 
 
 def promote(first: str, second: str) -> str:
-    """The dtype in which two dtypes meet."""
+    """The dtype to which two dtypes promote."""
     if first == second:
         return first
     kinds = {kind_of(first), kind_of(second)}
@@ -80,12 +80,12 @@ def promote(first: str, second: str) -> str:
     if BITS[signed] > BITS[unsigned]:
         return signed
     if unsigned == "uint64":
-        raise DTypeError(f"No dtype holds all values of {first} and {second}; cast one of them with xp.astype.")
+        raise DTypeError(f"{first} and {second} have no common dtype. Cast one of them: xp.astype(x, dtype).")
     return f"int{2 * BITS[unsigned]}"
 
 
 def promote_number(dtype: str, number: Any) -> str:
-    """The dtype in which an array of `dtype` meets a Python number: its own, unless it cannot hold that kind."""
+    """The dtype to which an array of `dtype` and a Python number promote: `dtype`, unless its kind is too narrow."""
     kind = "complex" if isinstance(number, complex) else "float" if isinstance(number, float) else "int"
     if isinstance(number, bool) or (kind_of(dtype) in ("float", "complex") and kind != "complex"):
         return dtype
@@ -97,17 +97,17 @@ def promote_number(dtype: str, number: Any) -> str:
 
 
 def to_float(dtype: str) -> str:
-    """The floating dtype in which a function that is not closed over integers takes `dtype`."""
+    """The floating dtype to which a function such as `exp` casts `dtype`: float32 for integers and bools."""
     return dtype if kind_of(dtype) in ("float", "complex") else "float32"
 
 
 def to_real(dtype: str) -> str:
-    """The dtype of the real part."""
+    """The dtype of the real part of `dtype`."""
     return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
 
 
 def to_sum(dtype: str, default_int: str) -> str:
-    """The dtype in which the standard sums `dtype`: integers in at least the backend's default integer."""
+    """The dtype in which the standard sums `dtype`: for integers at least as wide as the backend's default integer."""
     kind = kind_of(dtype)
     if kind == "bool":
         return default_int
@@ -117,7 +117,7 @@ def to_sum(dtype: str, default_int: str) -> str:
 
 
 def check_kind(fn: str, dtype: str, *allowed: str) -> None:
-    """Raise unless the dtype is of one of the kinds that a function takes."""
+    """Raise `DTypeError` unless the dtype is of a kind that the function takes."""
     if kind_of(dtype) not in allowed:
         *others, last = dict.fromkeys(_EXACT_KINDS[kind] for kind in allowed)
         kinds = f"{', '.join(others)} or {last}" if others else last
@@ -133,7 +133,7 @@ def broadcast(fn: str, *shapes: Shape) -> Shape:
 
 
 def viewed(fn: str, shape: Shape, view: Any) -> Shape:
-    """The shape of `view(array)`, found on an array of this shape that takes no memory."""
+    """The shape of `view(array)`, found by NumPy on an array of this shape that occupies no memory."""
     try:
         return tuple(view(np.broadcast_to(np.empty((), np.bool_), shape)).shape)
     except (ValueError, IndexError, TypeError) as cause:
@@ -141,10 +141,10 @@ def viewed(fn: str, shape: Shape, view: Any) -> Shape:
 
 
 def axes_of(fn: str, shape: Shape, axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """The axes that a reduction removes, counted from 0."""
+    """The axes over which a function reduces, as non-negative numbers."""
     axes = tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
     if any(isinstance(a, bool) or not isinstance(a, int | np.integer) for a in axes):
-        raise ShapeError(f"{fn}: an axis is an integer, got {axis!r} for the shape {shape}.")
+        raise ShapeError(f"{fn}: an axis must be an integer, got {axis!r} for the shape {shape}.")
     normal = tuple(a + len(shape) if a < 0 else a for a in axes)
     if any(not 0 <= a < len(shape) for a in normal) or len(set(normal)) < len(normal):
         raise ShapeError(f"{fn}: axis {axis} does not fit the shape {shape}.")
@@ -152,7 +152,7 @@ def axes_of(fn: str, shape: Shape, axis: int | tuple[int, ...] | None) -> tuple[
 
 
 def reduced(fn: str, shape: Shape, axis: int | tuple[int, ...] | None, keepdims: bool) -> Shape:
-    """The shape that a reduction leaves."""
+    """The shape of the result of a reduction."""
     axes = axes_of(fn, shape, axis)
     return tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
 
@@ -161,18 +161,19 @@ def matmul(a: Shape, b: Shape) -> Shape:
     """The shape of a matrix product."""
     if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
         raise ShapeError(
-            f"matmul: the shapes {a} and {b} do not fit: the last axis of the first meets the last but one."
+            f"matmul: the shapes {a} and {b} do not fit. The last axis of the first operand must be as long as the "
+            "last but one of the second."
         )
     rows, columns = a[-2:-1] if len(a) > 1 else (), b[-1:] if len(b) > 1 else ()
     return (*broadcast("matmul", a[:-2], b[:-2]), *rows, *columns)
 
 
 def concatenated(shapes: list[Shape], axis: int | None) -> Shape:
-    """The shape of arrays joined along an axis; flattened first where that is None."""
+    """The shape of arrays that are joined along an axis, or flattened and joined if that is None."""
     if axis is None:
         return (sum(int(np.prod(shape, dtype=object)) for shape in shapes),)
     (axis,) = axes_of("concat", shapes[0], axis)
     rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
     if len(rests) > 1 or any(len(shape) != len(shapes[0]) for shape in shapes):
-        raise ShapeError(f"concat: the shapes {' and '.join(map(str, shapes))} differ outside axis {axis}.")
+        raise ShapeError(f"concat: the shapes {' and '.join(map(str, shapes))} differ along another axis than {axis}.")
     return (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])

@@ -115,8 +115,8 @@ class RecordingNamespace(Recorder):
         keys = key if isinstance(key, tuple) else (key,)
         if not all(_is_index(k) for k in keys):
             raise ShapeError(
-                f"Indexing {x} with {key!r}: an index is made of integers, slices, ... and None, or an integer tensor. "
-                "For a boolean mask use xp.where, since shapes cannot depend on values."
+                f"{x} cannot be indexed with {key!r}. An index consists of integers, slices, ... and None, or is an "
+                "integer tensor. In place of a boolean mask use xp.where, since shapes cannot depend on values."
             )
         named = sum(k is not None for k in keys)
         if named < x.ndim and not any(k is Ellipsis for k in keys):  # not every backend fills up by itself
@@ -151,9 +151,7 @@ class RecordingNamespace(Recorder):
         if indices.dtype not in ("int32", "int64"):  # not every backend takes others
             indices = self.astype(indices, self.backend.default_int)
         if indices.ndim != 1 or (axis is None and x.ndim != 1):
-            raise ShapeError(
-                f"take: the indices are 1-dimensional and an axis is named, got {indices} and axis={axis}."
-            )
+            raise ShapeError(f"take needs 1-dimensional indices and an axis, got {indices} and axis={axis}.")
         (axis,) = infer.axes_of("take", x.shape, 0 if axis is None else axis)
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self.op("take", (x, indices), shape, x.dtype, axis=axis)
@@ -166,7 +164,7 @@ def _is_index(key: Any) -> bool:
 
 
 def _forwards(shape: infer.Shape, keys: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
-    """`keys` with slices that step forwards only, as torch has them, and the axes of the result to be reversed."""
+    """`keys` without negative steps, which torch lacks, and the axes of the result that must be reversed instead."""
     plain, at, axis, flipped = list(keys), 0, 0, []
     for i, key in enumerate(keys):
         if key is Ellipsis:

@@ -1,8 +1,8 @@
-"""From a graph to a function: the operations that some outputs and updates need, as straight-line Python.
+"""From a graph to a function: the operations that some outputs and updates need, as straight-line Python source.
 
-The program is pure: it takes the values of variables and placeholders and returns outputs and new values, so that the
-same source runs eagerly, under a tracer, or inside a compiler. Running straight-line code costs less than walking the
-graph at each call, and it can be read: see `Program.source`.
+The program is pure: it takes the values of variables and placeholders, and returns outputs and new values. So the same
+source runs eagerly, under a tracer, or inside a compiler. Straight-line code is faster than a walk through the graph at
+each call, and users can read it: `f.source`.
 """
 
 import math
@@ -28,22 +28,25 @@ class Run(Protocol):
     """A compiled program: `run(*updated, *read, *inputs) -> (*outputs, *new values of updated)`."""
 
     source: str
-    """What it runs, as Python."""
+    """The Python code that runs."""
 
     def __call__(self, *arrays: Any) -> tuple[Any, ...]: ...
 
 
 def if_given(tensor: Tensor, otherwise: Tensor) -> Op:
-    """`tensor` in functions whose inputs include all placeholders that it needs, `otherwise` in the others."""
+    """`tensor` in a function that has all placeholders that it depends on as inputs, `otherwise` in any other."""
     return Op("if_given", (tensor, otherwise), {}, tensor.shape, tensor.dtype, tensor.xp)
 
 
 Choices = Mapping[Tensor, Tensor]
-"""For each `if_given`, the one of its two tensors that counts."""
+"""For each `if_given`, the one of its two tensors that is used."""
 
 
 def ordered(roots: Iterable[Tensor], choices: Choices | None = None) -> list[Tensor]:
-    """All tensors that `roots` need, each after those that it needs itself; of an `if_given` both, without choices."""
+    """All tensors that `roots` depend on, each after its own dependencies.
+
+    Without `choices`, an `if_given` depends on both of its tensors.
+    """
     done: dict[Tensor, None] = {}
     stack = list(roots)[::-1]
     while stack:
@@ -63,7 +66,7 @@ def _needs(tensor: Tensor, choices: Choices | None) -> list[Tensor]:
 
 
 def _chosen(roots: Iterable[Tensor], inputs: frozenset[Tensor]) -> Choices:
-    """What counts in a function of `inputs`: the first tensor of an `if_given` if all of its placeholders are there."""
+    """The choices in a function of `inputs`: the first tensor of an `if_given` if all its placeholders are inputs."""
     choices: dict[Tensor, Tensor] = {}
     given: dict[Tensor, bool] = {}
     for tensor in ordered(roots):
@@ -75,7 +78,7 @@ def _chosen(roots: Iterable[Tensor], inputs: frozenset[Tensor]) -> Choices:
 
 
 class Program:
-    """What `outputs` and `updates` need, given `inputs`: which variables are read, and the source that computes it."""
+    """A pure function that computes `outputs` and the values of `updates` from `inputs` and variables."""
 
     def __init__(self, inputs: Sequence[Placeholder], outputs: Sequence[Tensor], updates: Mapping[Any, Tensor]):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
@@ -91,14 +94,14 @@ class Program:
         )
 
     def _complain_of(self, missing: Placeholder) -> NoReturn:
-        """Say who needs a placeholder that is not there, and how to do without."""
+        """Raise the error for a placeholder that is not an input: which update needs it, and how to leave that out."""
         inputs = listed(p.path for p in self.inputs)
-        text = f"The outputs or updates need {missing}, which is not among the inputs of the function: ({inputs})."
+        text = f"The outputs or updates depend on {missing}, which is none of the function's inputs: ({inputs})."
         for variable, new in zip(self.updated, self.new, strict=True):
             if missing in set(ordered([new], self.choices)):
                 text += (
-                    f"\nIt is needed to update {variable}. get_updates() gives the updates of all variables that are "
-                    "held somewhere, which may be in the history of a notebook. For those of one average take\n"
+                    f"\nThe update of {variable} depends on it. get_updates() returns the updates of all variables "
+                    "that anything refers to, such as the history of a notebook. For those of one average, write\n"
                     "    updates=ms.get_updates(variables=average.variables)"
                 )
                 break
@@ -112,10 +115,11 @@ class Program:
         scalars_decay: bool = False,
         in_place: bool = False,
     ) -> Run:
-        """The program for one backend: `operation` gives its functions by name, `dtype` its dtypes, `constant` arrays.
+        """Compile the program for one backend.
 
-        `scalars_decay` says that its operators turn 0-d arrays into another type, as NumPy's do; `in_place` that new
-        values are written into the old arrays, so that they need not be arrays of their own.
+        `operation` and `dtype` look up its functions and dtypes by name, and `constant` makes its arrays.
+        `scalars_decay` says that its operators turn 0-d arrays into another type, as NumPy's do. `in_place` says that
+        new values are written into the old arrays, so they may share memory with them.
         """
         writer = _Writer(self, operation, dtype, constant, scalars_decay, in_place)
         source = writer.write()
@@ -127,7 +131,7 @@ class Program:
 
 
 class _Writer:
-    """Writes the source of one program, collecting what it refers to."""
+    """Writes the source of one program, and collects the objects that the source refers to."""
 
     def __init__(
         self, program: Program, operation: Any, dtype: Any, constant: Any, scalars_decay: bool, in_place: bool
@@ -137,7 +141,7 @@ class _Writer:
         self.bound: dict[str, Any] = {}
         self.names: dict[Tensor, str] = {}
         self.sources: dict[Tensor, Tensor] = {}
-        """What stands behind names for the same thing."""
+        """For each `identity` and `if_given`, the tensor whose value it has."""
         self.returned: set[Tensor] = set()
 
     def write(self) -> str:
@@ -157,7 +161,7 @@ class _Writer:
             self.names[op] = f"t{len(self.names)}"
             lines.append(f"    {self.names[op]} = {self._expression(op)}")
             spent = [t for t in dict.fromkeys(uses[op]) if isinstance(t, Op) and last_use[t] is op and t not in kept]
-            if large := [self.names[t] for t in spent if t.ndim]:  # not to be held until the end
+            if large := [self.names[t] for t in spent if t.ndim]:  # so that its memory is free at once
                 lines.append(f"    del {', '.join(large)}")
         results = [self._output(t) for t in program.outputs]
         results += [self._new(t) if self.in_place else self._output(t) for t in program.new]
@@ -165,7 +169,7 @@ class _Writer:
         return "\n".join(lines) + "\n"
 
     def _source(self, tensor: Tensor) -> Tensor:
-        """The tensor whose value this one is, behind names for the same thing."""
+        """The tensor whose value this one has, past any `identity` and `if_given`."""
         return self.sources.get(tensor, tensor)
 
     def _expression(self, op: Op) -> str:
@@ -181,7 +185,7 @@ class _Writer:
         return f"{function}({joined}{kwargs})"
 
     def _arguments(self, op: Op) -> list[str]:
-        """The arguments, with constants written as Python numbers wherever the result is the same."""
+        """The arguments, with constants written as Python numbers where that does not change the result."""
         args = [self._source(a) if isinstance(a, Tensor) else a for a in op.args]
         first = 1 if op.fn == "where" else 0
         inlined = set()
@@ -215,14 +219,14 @@ class _Writer:
         return name
 
     def _output(self, tensor: Tensor) -> str:
-        """A value as it leaves the program: sharing memory with no input, variable or other result."""
+        """The expression for an output, copied if it may share memory with an input, a variable or another result."""
         source = self._source(tensor)
         fresh = isinstance(source, Op) and source.fn in FRESH and source not in self.returned
         self.returned.add(source)
         return self._leaving(source, copy=not fresh or (self.scalars_decay and source.shape == ()))
 
     def _new(self, tensor: Tensor) -> str:
-        """A new value, about to be written over a variable while others may still be read."""
+        """The expression for a new value, copied if it may share memory with a variable that is written first."""
         source = self._source(tensor)
         apart = isinstance(source, Constant | Placeholder) or (isinstance(source, Op) and source.fn in FRESH)
         return self._leaving(source, copy=not apart)

@@ -1,7 +1,7 @@
-"""Where declared things are listed and named: graphs, and scopes within them.
+"""Graphs and scopes: they name and list declared tensors.
 
-The current graph and scope belong to the context (`contextvars`): a thread or task that enters another graph does not
-disturb its neighbours. A graph names and lists what was declared, weakly: it keeps nothing alive.
+The current graph and the current scope are context variables, so entering another graph in one thread or task does not
+affect the others. A graph holds weak references to its tensors: it keeps none of them alive.
 """
 
 import os
@@ -33,15 +33,17 @@ T = TypeVar("T", bound=Listed)
 
 
 def checked_name(name: str) -> str:
-    """`name`, if paths and globs can address it."""
+    """The name, if paths and globs can address it."""
     if not isinstance(name, str) or not name or any(c in "/*?[]" or not c.isprintable() for c in name):
-        raise InvalidName(f"A name is a non-empty string without any of / * ? [ ], got {name!r}.")
+        raise InvalidName(f"A name must be a non-empty printable string without any of / * ? [ ], got {name!r}.")
     return name
 
 
 class Names:
-    """The names taken in one scope. It lives as long as the scope can be entered, so that names never depend on when
-    garbage is collected, and it holds one entry a name, however often that name was asked for.
+    """The names taken in one scope.
+
+    The object lives as long as the scope can be entered, so names do not depend on when garbage is collected. It holds
+    one entry per name, however often the name was asked for.
     """
 
     def __init__(self, path: str, parent: "Names | None" = None):
@@ -50,7 +52,7 @@ class Names:
         self._taken: dict[str, int] = {}
 
     def unique(self, name: str) -> str:
-        """`name`, or `name_1`, `name_2`, ... where that is taken, which it is from now on."""
+        """Take `name`, or the first of `name_1`, `name_2`, ... that is free, and return it."""
         with _lock:
             base, _, number = name.rpartition("_")
             derived = number.isdecimal() and str(int(number)) == number and self._taken.get(base, 0) > int(number)
@@ -64,12 +66,15 @@ class Names:
             return f"{name}_{count}"
 
     def count(self, name: str) -> int:
-        """How often `name` was given out, by `unique`'s count: 0 if never."""
+        """How many names `unique` has derived from `name`: 0 if it was never asked for."""
         with _lock:
             return self._taken.get(name, 0)
 
     def give_back(self, name: str, before: int, since: int) -> None:
-        """Take back the last `unique(name)`, before which the count was `before`, unless others asked since."""
+        """Free the name that the last `unique(name)` took, unless another call came since.
+
+        `before` and `since` are the counts before and after that call.
+        """
         with _lock:
             if self._taken.get(name) == since:
                 self._taken[name] = before
@@ -78,13 +83,13 @@ class Names:
 
 
 _lock = threading.RLock()
-"""Held for moments only, so that a process can be forked between two of them."""
+"""Held for short moments only, so that a fork can wait for it."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class _Declaration(NamedTuple):
-    """The latest declaration in a graph: the place of its first tensor, what the user got, and what is updated."""
+    """The latest declaration in a graph: the place of its first tensor, its results, and its variables."""
 
     first: int
     results: list[weakref.ref[Listed]]
@@ -92,19 +97,23 @@ class _Declaration(NamedTuple):
 
 
 class Graph:
-    """A collection of declared tensors; as a context manager, the one that new declarations go to.
+    """A collection of declared tensors. As a context manager it makes itself the current graph.
 
     >>> with Graph("experiment") as graph:
     ...     current_graph() is graph
     True
     """
 
+    name: str
+    root: Names
+    """The names at the top level, outside of every scope."""
+
     def __init__(self, name: str = "Graph"):
         self.name = checked_name(name)
         self.reset()
 
     def reset(self) -> None:
-        """Forget every declaration and every name. Tensors that somebody holds go on working."""
+        """Forget every declaration and every name. Tensors that are still referred to continue to work."""
         listing: weakref.WeakValueDictionary[int, Listed] = weakref.WeakValueDictionary()
         standing_in: weakref.WeakValueDictionary[int, Listed] = weakref.WeakValueDictionary()
         with _lock:
@@ -112,23 +121,23 @@ class Graph:
             self._latest = _Declaration(0, [], [])
 
     def add(self, tensor: Listed) -> int:
-        """List a tensor, after those listed before; its place among them is what is returned."""
+        """List a tensor after those listed before, and return its place among them."""
         with _lock:
             self._serial += 1
             self._tensors[self._serial] = tensor
             return self._serial
 
     def let_stand_in(self, serial: int, tensor: Listed, other: Listed) -> None:
-        """List `other` at the place of `tensor`, if that is listed there, when nobody holds `tensor` any more."""
+        """List `other` at the place of `tensor` once nothing refers to `tensor` any more."""
         with _lock:
             if self._tensors.get(serial) is tensor:
                 self._standing_in[serial] = other
 
     def begin_declaration(self) -> None:
-        """Before something is declared: whether anybody took the results of what was declared before.
+        """Called before something is declared: marks the previous declaration if nobody kept its results.
 
-        A result that nobody took (`ms.ExponentialMovingAverage(x, 0.9)` as a line of its own) is known by its updates
-        alone, which stay listed until a function is built with them.
+        Such a declaration (`ms.ExponentialMovingAverage(x, 0.9)` as a statement of its own) can be reached through its
+        updates alone. They stay listed until a function is built with them.
         """
         with _lock:
             first, results, variables = self._latest
@@ -141,15 +150,15 @@ class Graph:
             self._latest = _Declaration(self._serial + 1, [], [])
 
     def end_declaration(self, results: Sequence[Listed], variables: Sequence[Listed]) -> None:
-        """After something is declared: what the user gets, and what is updated."""
+        """Called after something is declared, with its results and its variables."""
         with _lock:
             first = self._latest.first
             self._latest = _Declaration(first, [weakref.ref(t) for t in results], [weakref.ref(t) for t in variables])
 
     def find(self, kind: type[T], name: str = "*", scope: str = "*") -> list[T]:
-        """The tensors of a kind, in order of declaration, whose name and scope match the two globs.
+        """The tensors of a kind whose name and scope match two globs, in the order of declaration.
 
-        A tensor is listed as long as somebody holds it: by a name, in a list, or as a part of another tensor.
+        A tensor is listed as long as something refers to it: a name, a list, or another tensor.
         """
         with _lock:
             self._drop_unheld()
@@ -161,7 +170,7 @@ class Graph:
         ]
 
     def _drop_unheld(self) -> None:
-        """Take apart the cycles of variables and their updates that nobody holds, which frees all their tensors."""
+        """Break the cycles of variables and updates that nothing else refers to, which frees their tensors."""
         self.begin_declaration()
         if any(tensor.recorded is not None for tensor in self._tensors.values()):
             dropped = unheld(self._tensors.values(), lambda tensor: tensor.untaken)
@@ -171,8 +180,8 @@ class Graph:
 
     def __reduce__(self) -> NoReturn:
         raise TensorConversionError(
-            f"{self!r} lists tensors of this process and cannot be pickled or copied. Save the values of its variables "
-            "with ms.save_variables(path), and declare them again in a new ms.Graph(name)."
+            f"{self!r} lists tensors of this process and cannot be pickled or copied. Declare the tensors again in a "
+            "new ms.Graph(name), and carry over their values with ms.save_variables(path) and ms.load_variables(path)."
         )
 
     def __enter__(self) -> Self:
@@ -189,11 +198,11 @@ class Graph:
 class _Place(NamedTuple):
     graph: Graph
     names: Names | None
-    """None is the root of the graph, whichever that is after a reset."""
+    """None stands for the root of the graph, which a reset replaces."""
     outer: "_Place | None"
-    """Where this context was before, and comes back to. Kept here since several contexts may be in one graph."""
+    """The place to return to. It is kept here because several contexts may be in one graph at the same time."""
     entered: Any
-    """The graph or scope that was entered to come here."""
+    """The graph or scope whose `with` block led here."""
 
 
 _root = _Place(Graph("root"), None, None, None)
@@ -201,7 +210,7 @@ _place: ContextVar[_Place] = ContextVar("multisched_place", default=_root)
 
 
 def _leave(entered: Any) -> None:
-    """Go back to where this context was before `entered`, also out of inner ones that an interrupt kept open."""
+    """Return to the place before `entered`, also from blocks inside it that an interrupt left open."""
     place: _Place | None = _place.get()
     while place is not None and place.entered is not entered:
         place = place.outer
@@ -226,9 +235,9 @@ def current_scope() -> str:
 
 
 class Scope:
-    """A named part of the current graph, as a context manager; scopes nest.
+    """A named part of the current graph, as a context manager. Scopes nest.
 
-    A second scope of the same name is another one, `name_1`; entering the same object again goes on in it.
+    A second scope of the same name becomes another one, `name_1`. Entering the same object again continues its scope.
 
     >>> current_graph().reset()
     >>> encoder = Scope("encoder")
@@ -239,6 +248,8 @@ class Scope:
     ...     current_scope()
     '/encoder/attention_1/'
     """
+
+    name: str
 
     def __init__(self, name: str):
         self.name = checked_name(name)
@@ -255,7 +266,9 @@ class Scope:
         _leave(self)
 
     def __reduce__(self) -> NoReturn:
-        raise TensorConversionError(f"{self!r} belongs to a graph of this process and cannot be pickled or copied.")
+        raise TensorConversionError(
+            f"{self!r} belongs to a graph of this process and cannot be pickled or copied. Make a new ms.Scope(name)."
+        )
 
     def __repr__(self) -> str:
         return f"Scope({self.name!r})"

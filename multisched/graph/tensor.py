@@ -1,23 +1,24 @@
-"""Declared tensors: nodes that have a shape, a dtype and a backend, and no value before a function runs.
+"""Declared tensors: nodes of a graph that have a shape, a dtype and a backend, but no value until a function runs.
 
-A tensor follows the array API: it has the standard's operators and attributes, and its namespace records what is
-called. So the rules of `multisched.schedules` and `multisched.averages` run on tensors as they run on arrays.
+A tensor follows the array API: it has the operators and attributes of the standard, and its namespace records the
+functions that are called. So the rules of `multisched.schedules` and `multisched.averages` run on tensors as they run
+on arrays.
 """
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 
 from multisched.arrays import Namespace
 from multisched.errors import BackendMismatch, TensorConversionError, TensorIterationError, TensorTruthError
-from multisched.graph.scope import current_graph, current_names
+from multisched.graph.scope import Graph, current_graph, current_names
 
 __all__ = ["Tensor"]
 
 
 class BackendInfo(Protocol):
-    """What a declaration must know of the backend that will run it."""
+    """What a declaration needs to know about the backend that will run it."""
 
     name: str
     sums_unsigned: bool
@@ -30,13 +31,18 @@ class BackendInfo(Protocol):
 
 
 _NO_VALUE = """\
-{tensor} has no value yet: it is declared, and gets one each time a function runs.
+{tensor} has no value yet: it is declared, and gets a value each time a function runs.
 {hint}
 Instead of        {wrong}
 write             {right}"""
 
 
-def _binary(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Tensor"]:
+_Binary = Callable[[Any, Any], "Tensor"]
+_Unary = Callable[[Any], "Tensor"]
+_Refused = Callable[..., NoReturn]
+
+
+def _binary(name: str, *, reflected: bool = False) -> _Binary:
     def method(self: "Tensor", other: Any) -> Any:
         if not self.xp.accepts(other):
             return NotImplemented
@@ -45,7 +51,7 @@ def _binary(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Tens
     return method
 
 
-def _unary(name: str) -> Callable[[Any], "Tensor"]:
+def _unary(name: str) -> _Unary:
     def method(self: "Tensor") -> Any:
         return getattr(self.xp, name)(self)
 
@@ -59,9 +65,21 @@ class Tensor:
     __array_ufunc__ = None  # NumPy arrays leave binary operators to us
     __slots__ = ("__weakref__", "backend", "dtype", "graph", "name", "scope", "shape", "xp")
 
-    kind = "Tensor"
+    kind: ClassVar[str] = "Tensor"
     recorded: Any = None
-    untaken = False  # both are attributes of variables
+    untaken: bool = False  # both are attributes of variables
+    shape: tuple[int, ...]
+    dtype: str
+    """The standard's name of the dtype, or "bfloat16"."""
+    xp: Namespace
+    """The recording namespace of the backend."""
+    backend: BackendInfo
+    """The backend that runs the functions of this tensor."""
+    graph: Graph
+    scope: str
+    """The path of the scope in which the tensor was declared: `"/encoder/"`."""
+    name: str
+    """The name in that scope, and unique there."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, xp: Namespace, name: str):
         self.shape, self.dtype, self.xp, self.backend = shape, dtype, xp, xp.backend
@@ -107,37 +125,50 @@ class Tensor:
         return part
 
     # --- operators
-    __add__, __radd__ = _binary("add"), _binary("add", reflected=True)
-    __sub__, __rsub__ = _binary("subtract"), _binary("subtract", reflected=True)
-    __mul__, __rmul__ = _binary("multiply"), _binary("multiply", reflected=True)
-    __truediv__, __rtruediv__ = _binary("divide"), _binary("divide", reflected=True)
-    __floordiv__, __rfloordiv__ = _binary("floor_divide"), _binary("floor_divide", reflected=True)
-    __mod__, __rmod__ = _binary("remainder"), _binary("remainder", reflected=True)
-    __pow__, __rpow__ = _binary("pow"), _binary("pow", reflected=True)
-    __matmul__, __rmatmul__ = _binary("matmul"), _binary("matmul", reflected=True)
-    __and__, __rand__ = _binary("bitwise_and"), _binary("bitwise_and", reflected=True)
-    __or__, __ror__ = _binary("bitwise_or"), _binary("bitwise_or", reflected=True)
-    __xor__, __rxor__ = _binary("bitwise_xor"), _binary("bitwise_xor", reflected=True)
-    __lshift__, __rlshift__ = _binary("bitwise_left_shift"), _binary("bitwise_left_shift", reflected=True)
-    __rshift__, __rrshift__ = _binary("bitwise_right_shift"), _binary("bitwise_right_shift", reflected=True)
-    __lt__ = _binary("less")
-    __le__ = _binary("less_equal")
-    __gt__ = _binary("greater")
-    __ge__ = _binary("greater_equal")
-    __eq__ = _binary("equal")  # type: ignore[assignment]  # elementwise, as the array API has it
-    __ne__ = _binary("not_equal")  # type: ignore[assignment]
-    __neg__ = _unary("negative")
-    __pos__ = _unary("positive")
-    __abs__ = _unary("abs")
-    __invert__ = _unary("bitwise_invert")
-    __hash__ = object.__hash__
+    __add__: ClassVar[_Binary] = _binary("add")
+    __radd__: ClassVar[_Binary] = _binary("add", reflected=True)
+    __sub__: ClassVar[_Binary] = _binary("subtract")
+    __rsub__: ClassVar[_Binary] = _binary("subtract", reflected=True)
+    __mul__: ClassVar[_Binary] = _binary("multiply")
+    __rmul__: ClassVar[_Binary] = _binary("multiply", reflected=True)
+    __truediv__: ClassVar[_Binary] = _binary("divide")
+    __rtruediv__: ClassVar[_Binary] = _binary("divide", reflected=True)
+    __floordiv__: ClassVar[_Binary] = _binary("floor_divide")
+    __rfloordiv__: ClassVar[_Binary] = _binary("floor_divide", reflected=True)
+    __mod__: ClassVar[_Binary] = _binary("remainder")
+    __rmod__: ClassVar[_Binary] = _binary("remainder", reflected=True)
+    __pow__: ClassVar[_Binary] = _binary("pow")
+    __rpow__: ClassVar[_Binary] = _binary("pow", reflected=True)
+    __matmul__: ClassVar[_Binary] = _binary("matmul")
+    __rmatmul__: ClassVar[_Binary] = _binary("matmul", reflected=True)
+    __and__: ClassVar[_Binary] = _binary("bitwise_and")
+    __rand__: ClassVar[_Binary] = _binary("bitwise_and", reflected=True)
+    __or__: ClassVar[_Binary] = _binary("bitwise_or")
+    __ror__: ClassVar[_Binary] = _binary("bitwise_or", reflected=True)
+    __xor__: ClassVar[_Binary] = _binary("bitwise_xor")
+    __rxor__: ClassVar[_Binary] = _binary("bitwise_xor", reflected=True)
+    __lshift__: ClassVar[_Binary] = _binary("bitwise_left_shift")
+    __rlshift__: ClassVar[_Binary] = _binary("bitwise_left_shift", reflected=True)
+    __rshift__: ClassVar[_Binary] = _binary("bitwise_right_shift")
+    __rrshift__: ClassVar[_Binary] = _binary("bitwise_right_shift", reflected=True)
+    __lt__: ClassVar[_Binary] = _binary("less")
+    __le__: ClassVar[_Binary] = _binary("less_equal")
+    __gt__: ClassVar[_Binary] = _binary("greater")
+    __ge__: ClassVar[_Binary] = _binary("greater_equal")
+    __eq__: ClassVar[_Binary] = _binary("equal")  # type: ignore[assignment]  # elementwise, as the array API has it
+    __ne__: ClassVar[_Binary] = _binary("not_equal")  # type: ignore[assignment]  # likewise
+    __neg__: ClassVar[_Unary] = _unary("negative")
+    __pos__: ClassVar[_Unary] = _unary("positive")
+    __abs__: ClassVar[_Unary] = _unary("abs")
+    __invert__: ClassVar[_Unary] = _unary("bitwise_invert")
+    __hash__: ClassVar[Callable[[Any], int]] = object.__hash__  # which `__eq__` would remove
 
     # --- what needs a value now
     def __bool__(self) -> NoReturn:
         raise TensorTruthError(
             _NO_VALUE.format(
                 tensor=self,
-                hint="So it cannot choose a branch now. Let the graph choose, each time it runs.",
+                hint="So Python cannot choose a branch by it. Let the graph choose, each time it runs.",
                 wrong="a if x > 0 else b",
                 right="xp.where(x > 0, a, b)   with xp = x.__array_namespace__()",
             )
@@ -153,51 +184,59 @@ class Tensor:
             )
         )
 
-    __float__ = __int__ = __complex__ = __index__ = __array__ = __dlpack__ = _no_conversion
+    __float__: ClassVar[_Refused] = _no_conversion
+    __int__: ClassVar[_Refused] = _no_conversion
+    __complex__: ClassVar[_Refused] = _no_conversion
+    __index__: ClassVar[_Refused] = _no_conversion
+    __array__: ClassVar[_Refused] = _no_conversion
+    __dlpack__: ClassVar[_Refused] = _no_conversion
 
     def _no_iteration(self, *args: Any) -> NoReturn:
         raise TensorIterationError(
             _NO_VALUE.format(
                 tensor=self,
-                hint="Iterating would unroll the graph; index it, or compute on all elements at once.",
+                hint="Iterating over it would unroll the graph. Index it, or compute on all elements at once.",
                 wrong="for row in x: ...",
                 right="[x[i, ...] for i in range(x.shape[0])]",
             )
         )
 
-    __iter__ = __len__ = __contains__ = _no_iteration
+    __iter__: ClassVar[_Refused] = _no_iteration
+    __len__: ClassVar[_Refused] = _no_iteration
+    __contains__: ClassVar[_Refused] = _no_iteration
 
     def __reduce__(self) -> NoReturn:
         raise TensorConversionError(
-            f"{self} is part of a graph and cannot be pickled or copied. Save the values of its variables with "
-            "ms.save_variables(path), and declare it again."
+            f"{self} is part of a graph and cannot be pickled or copied. Declare it again in the other process, and "
+            "carry over the values of its variables with ms.save_variables(path) and ms.load_variables(path)."
         )
 
 
 class Placeholder(Tensor):
-    """An input of functions: a value that is given at each call."""
+    """An input of functions: its value is given at each call."""
 
     __slots__ = ()
-    kind = "Placeholder"
+    kind: ClassVar[str] = "Placeholder"
 
 
 class Constant(Tensor):
-    """A value fixed at declaration, on the host; a scalar prints as that value."""
+    """A value on the host that is fixed when it is declared. A scalar prints as its value."""
 
     __slots__ = ("value",)
-    kind = "Constant"
+    kind: ClassVar[str] = "Constant"
+    value: np.ndarray
 
     def __init__(self, value: np.ndarray, dtype: str, xp: Namespace):
         super().__init__(value.shape, dtype, xp, "Constant")
         self.value = value
 
-    def _register(self, name: str) -> int:  # there is nothing to look up: a constant is where it is used
+    def _register(self, name: str) -> int:  # constants are not listed
         self.graph, self.scope, self.name = current_graph(), current_names().path, name
         return -1
 
     @property
     def fill(self) -> Any:
-        """The one Python number of which every element is a copy, or None: such a constant need not be stored."""
+        """The number that all elements are equal to, if there is one: then the constant need not be stored."""
         if self.shape == () or (self.size and not any(self.value.strides)):
             return self.value[(0,) * self.ndim].item()
         return None
@@ -207,10 +246,13 @@ class Constant(Tensor):
 
 
 class Op(Tensor):
-    """An operation of the array API on other tensors: its name in the standard is `fn`."""
+    """An operation on other tensors; `fn` is its name in the array API standard."""
 
     __slots__ = ("args", "fn", "kwargs")
-    kind = "Op"
+    kind: ClassVar[str] = "Op"
+    fn: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
     def __init__(
         self,
@@ -229,7 +271,7 @@ class Op(Tensor):
 
 
 def common_backend(*values: Any) -> BackendInfo | None:
-    """The backend of the declared tensors among `values`, or None; two are an error that names both."""
+    """The backend of the declared tensors among `values`, or None. Raises `BackendMismatch` if there are two."""
     found: BackendInfo | None = None
     first: Tensor | None = None
     for value in values:
