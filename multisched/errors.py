@@ -22,7 +22,7 @@ The others report a mistake in the program. All of them, by family:
             StepKeyError
                 StepKeyTypeError
             ScheduleValueError, StepCountError, ScheduleOptionError
-            DecayError, WindowError, InitShapeError
+            DecayError, WindowError, InitShapeError, ArgumentError
             ConfigError
         ParseError
         NotARule, ScheduleStepError, TimeStepError, MaskError
