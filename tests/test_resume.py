@@ -1,5 +1,7 @@
 """Law 10: a run that is saved at any step and restored goes on as if it had never been broken off."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from helpers import make, to_numpy
@@ -118,14 +120,20 @@ def distance(actual, expected, name, at):
     return float(np.abs(np.float64(actual) - np.float64(expected)).max() / unit) / min(at + 1, MEMORY.get(name, 1))
 
 
+@cache
+def unbroken(backend, name):
+    """The outputs and states of a rule that never leaves its backend: one run for all that go on from it elsewhere."""
+    rule = STATISTICS[name]
+    return run(rule, rule.init(make(VALUES[0], backend)), VALUES, backend)
+
+
 @named
 @others
 @pytest.mark.parametrize("way", [by_dlpack, moved], ids=["DLPack", "NumPy"])
 def test_a_pure_rule_goes_on_elsewhere(backend, name, other, way):
     """A state handed to another backend at any step goes on there within law 12, and the first is as it was."""
     needs(other)
-    rule = STATISTICS[name]
-    outputs, states = run(rule, rule.init(make(VALUES[0], backend)), VALUES, backend)
+    rule, (outputs, states) = STATISTICS[name], unbroken(backend, name)
     for split in SPLITS:
         before = state_bits(states[split], backend)
         given = way(states[split], backend, other)
@@ -156,24 +164,48 @@ def test_dlpack_needs_no_way_round(backend, other):
         assert to_numpy(array, other).tolist() == [1, 2, 3]
 
 
+@cache
+def declared_on(backend, name):
+    """A rule that is declared on a backend, and the graph in which it is: one for all files that it goes on from."""
+    with ms.use_backend(backend), ms.Graph(name) as graph:
+        return declared((STATISTICS | SCHEDULES)[name]), graph
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """`saved(backend, name)`: the outputs of a declared rule, the file before each, and the counters at the end."""
+
+    @cache
+    def run(backend, name):
+        folder, outputs, files = tmp_path_factory.mktemp("saved"), [], []
+        with ms.use_backend(backend), ms.Graph("one"):
+            f = declared((STATISTICS | SCHEDULES)[name])
+            for split, value in enumerate(VALUES):
+                files.append(folder / f"{split}.safetensors")
+                ms.save_variables(files[-1])
+                outputs.append(f(value))
+            return outputs, files, counters(backend)
+
+    return run
+
+
+def counters(backend):
+    """The values of the variables that count, by path."""
+    return {path: a.tolist() for path, a in variables(backend).items() if a.dtype == np.int32}
+
+
 @pytest.mark.parametrize("name", STATISTICS | SCHEDULES)
 @others
-def test_a_declared_rule_goes_on_elsewhere(backend, name, other, tmp_path):
+def test_a_declared_rule_goes_on_elsewhere(backend, name, other, saved):
     """A file that one backend saved at any update goes on in another, within law 12, with equal counters at the end."""
     needs(other)
-    rule = (STATISTICS | SCHEDULES)[name]
-    f, outputs, files = declared(rule), [], []
-    for split, value in enumerate(VALUES):
-        files.append(tmp_path / f"{split}.safetensors")
-        ms.save_variables(files[-1])
-        outputs.append(f(value))
-    counters = {path: a.tolist() for path, a in variables(backend).items() if a.dtype == np.int32}
-    with ms.use_backend(other), ms.Graph("another"):
-        g = declared(rule)
+    outputs, files, expected_counters = saved(backend, name)
+    g, graph = declared_on(other, name)
+    with ms.use_backend(other), graph:
         for split, file in enumerate(files):
             ms.load_variables(file)
             for at, expected in enumerate(outputs[split:], start=split):
                 for actual, wanted in zip(g(VALUES[at]), expected, strict=True):
                     if at or not np.isnan(wanted).all():
                         assert distance(actual, wanted, name, at) <= 4
-        assert {p: a.tolist() for p, a in variables(other).items() if a.dtype == np.int32} == counters
+        assert counters(other) == expected_counters
