@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import os
 import warnings
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -57,6 +58,13 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line for each reason to skip tests, however many tests and files give it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, count in Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped).most_common():
+        terminalreporter.write_line(f"SKIPPED [{count}] {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)
