@@ -103,7 +103,7 @@ def average_of(rule: Statistic, opt_state: Any, params: Any) -> Any:
     found = [part for part in parts if isinstance(part, AverageState)]
     if len(found) != 1:
         raise OptimizerError(
-            f"average_of needs a state with one average of as_optax, got a state with {len(found)}"
+            f"average_of needs a state with one average of as_optax, got a state with {len(found)} of them"
             + (": give it a part of the state, such as opt_state[1]." if found else ".")
         )
     expected = jax.tree.structure(jax.eval_shape(as_optax(rule).init, params))
