@@ -9,20 +9,21 @@ each constructor of `multisched.dialects` and looking for the rule in what it bu
 """
 
 import argparse
-import importlib
 import inspect
 import io
-import pkgutil
+import math
 import re
 import sys
 import textwrap
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import multisched as ms
-from multisched import dialects, errors
-from multisched.schedules.catalogue import CATALOGUE
+from multisched import errors
+from multisched.schedules.catalogue import CATALOGUE, DIALECTS, FAMILIES, PLUGINS, by_name
+from multisched.schedules.edges import edges
 from multisched.schedules.plot import plot
 
 PAGE = Path(__file__).parent / "gallery.md"
@@ -33,53 +34,11 @@ class Example(NamedTuple):
     """What a section shows: the code that builds `lr`, how many steps are drawn, and which of them are printed."""
 
     code: str
-    steps: int = 101
-    at: tuple[int, ...] = (0, 10, 50, 100)
+    steps: int
+    at: tuple[int, ...]
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
-FAMILIES = {
-    "Level and piecewise": {
-        "constant": Example("ms.constant(0.1)"),
-        "piecewise_constant": Example("ms.piecewise_constant(0.1, {40: 0.05, 80: 0.01})", at=(0, 39, 40, 80)),
-        "piecewise_scale": Example("ms.piecewise_scale(0.1, {40: 0.5, 80: 0.2})", at=(0, 39, 40, 80)),
-        "piecewise_interpolate": Example("ms.piecewise_interpolate({0: 0, 20: 0.1, 60: 0.02, 100: 0.05})"),
-    },
-    "One way": {
-        "linear": Example("ms.linear(0.1, 0, 80, begin=10)"),
-        "polynomial": Example("ms.polynomial(0.1, 0, 80, power=2)"),
-        "exponential": Example("ms.exponential(0.1, 0.5, 20)", at=(0, 10, 20, 40, 100)),
-        "inverse_time": Example("ms.inverse_time(0.1, 1, 20)", at=(0, 10, 20, 40, 100)),
-        "inverse_sqrt": Example("ms.inverse_sqrt(0.1, 20)", 201, (0, 10, 20, 80, 200)),
-        "noam": Example("ms.noam(512, 40)", 201, (0, 39, 159, 200)),
-        "cosine": Example("ms.cosine(0.1, 80)"),
-        "tanh": Example("ms.tanh(0.1, 80)"),
-    },
-    "There and back": {
-        "cosine_restarts": Example(
-            "ms.cosine_restarts(0.1, 30, period_mul=2, peak_mul=0.5)", 211, (0, 29, 30, 90, 210)
-        ),
-        "cyclic": Example('ms.cyclic(0.01, 0.1, 20, mode="triangular2")', 161, (0, 20, 40, 60, 160)),
-        "one_cycle": Example("ms.one_cycle(0.1, 90)", at=(0, 27, 50, 90, 100)),
-        "warmup_stable_decay": Example('ms.warmup_stable_decay(0.1, 10, 50, 30, decay="1-sqrt")', at=(0, 10, 60, 90)),
-    },
-    "Of other schedules": {
-        "join": Example("ms.join([ms.linear(0, 0.1, 20), ms.cosine(0.1, 60)], [30])", at=(0, 20, 30, 60, 90)),
-        "warmup": Example("ms.warmup(ms.cosine(0.1, 80), 10)"),
-        "delay": Example("ms.delay(ms.cosine(0.1, 50), 30)", at=(0, 30, 55, 80)),
-        "repeat": Example("ms.repeat(ms.linear(0.1, 0.02, 30), 30)", at=(0, 15, 29, 30, 45)),
-        "stretch": Example("ms.stretch(ms.piecewise_constant(0.1, {20: 0.05, 40: 0.01}), 2)", at=(0, 39, 40, 80)),
-        "clip": Example("ms.clip(ms.exponential(0.1, 0.5, 20), 0.02, 0.08)"),
-        "minimum": Example("ms.minimum(ms.linear(0, 0.2, 40), ms.cosine(0.1, 100))"),
-        "maximum": Example("ms.maximum(ms.exponential(0.1, 0.5, 10), 0.02)"),
-        "arithmetic": Example("0.5 * ms.cosine(0.1, 100) + ms.constant(0.1) / 4 - 0.01", at=(0, 50, 100)),
-        "from_function": Example("ms.from_function(lambda step: 0.1 / (1 + step) ** 0.5)", at=(0, 3, 99)),
-    },
-    "Of averages": {"decay_warmup": Example("ms.decay_warmup(high=0.99)", 2001, (0, 1, 10, 100, 1000))},
-    "Of a metric": {"plateau": Example("ms.plateau(0.1, factor=0.5, patience=5)", 40, (0, 12, 14, 20, 39))},
-}
-SECTIONS = {name: example for family in FAMILIES.values() for name, example in family.items()}
-
 ARITHMETIC = {"add", "subtract", "multiply", "divide", "pow", "negative", "abs"}
 ARITHMETIC_TEXT = """\
 Schedules and numbers are added, multiplied and so on at each step; `abs` gives absolute values.
@@ -88,15 +47,65 @@ Schedules and numbers are added, multiplied and so on at each step; `abs` gives 
 """
 
 METRIC = """\
+import multisched as ms
 import numpy as np
-rule = {code}
+rule = ms.plateau(0.1, factor=0.5, patience=5)
 state, rates = rule.init(np.float32(0)), []
 for update in range(40):
     metric = np.float32(max(1 - update / 10, 0.2))  # from update 8 on it gets no better
     state, rate = rule.step(state, metric)
     rates.append(round(float(rate), 4))
-lr = ms.piecewise_constant(rates[0], {{k: rates[k] for k in range(1, 40) if rates[k] != rates[k - 1]}})
+lr = ms.piecewise_constant(rates[0], {k: rates[k] for k in range(1, 40) if rates[k] != rates[k - 1]})
 """
+
+WRITTEN_HERE = {  # sections of what has no example in its decorator
+    "arithmetic": Example(
+        "import multisched as ms\nlr = 0.5 * ms.cosine(0.1, 100) + ms.constant(0.1) / 4 - 0.01\n", 126, (0, 50, 100)
+    ),
+    "from_function": Example(
+        "import multisched as ms\nlr = ms.from_function(lambda step: 0.1 / (1 + step) ** 0.5)\n", 101, (0, 3, 99)
+    ),
+    "plateau": Example(METRIC, 40, (0, 12, 14, 20, 39)),
+}
+
+
+def example(name: str) -> Example:
+    """What the section of a schedule shows: the first example of its decorator."""
+    if name in WRITTEN_HERE:
+        return WRITTEN_HERE[name]
+    expression = by_name(name).examples[0]
+    lr = ms.parse(expression)
+    found = [math.ceil(edge) for edge in edges(lr, 1_000_000)[:4]]
+    last = max(100, math.ceil(1.25 * max(found, default=0)))
+    return Example(code(expression), last + 1, tuple(sorted({0, *found[:3], last // 2, last})))
+
+
+def code(expression: str) -> str:
+    """Code that builds `lr`, from an expression."""
+    foreign = sorted({name for name in re.findall(r"(\w+)\(", expression) if name not in CATALOGUE})
+    imports = ["import multisched as ms", *(f"from {by_name(name).__module__} import {name}" for name in foreign)]
+    called = re.sub(r"\b(\w+)\(", lambda name: name[0] if name[1] in foreign else f"ms.{name[0]}", expression)
+    return "\n".join([*imports, f"lr = {called}", ""])
+
+
+def families() -> dict[str, list[str]]:
+    """`{heading: [name, ...]}` of all sections. A family is a file of schedules, whose docstring gives the heading."""
+    found = defaultdict(list)
+    for family in FAMILIES:
+        heading = re.split("[:.]", inspect.getdoc(family) or "")[0]
+        of_it = [name for name, made in CATALOGUE.items() if made.__module__ == family.__name__]
+        arithmetic = ["arithmetic"] if ARITHMETIC & set(of_it) else []
+        found[heading] = [name for name in of_it if name not in ARITHMETIC] + arithmetic
+    found["A function of your own"] = ["from_function"]
+    found["The rule of a metric"] = ["plateau"]
+    found["Schedules of other packages"] = list(PLUGINS["schedules"])
+    return {heading: names for heading, names in found.items() if names}
+
+
+def sections() -> dict[str, Example]:
+    """Each section, by its name."""
+    return {name: example(name) for names in families().values() for name in names}
+
 
 # --- the constructors of other libraries -----------------------------------------------------------------------------
 PARTS = "[ms.constant(0.05), ms.constant(0.1)]"
@@ -141,23 +150,20 @@ MORE = {  # arguments that some need besides, or instead
     "transformers.get_scheduler": {"num_warmup_steps": "10", "num_training_steps": "80"},
     "transformers.get_wsd_schedule": {"num_training_steps": "90"},
 }
-# Rules that only a dialect has, and the section that they stand in.
-NEAREST = {"OneCycleLR": "one_cycle", "OneCycleMomentum": "one_cycle", "by_cycle": "cyclic", "ahead": "delay"}
+OWN = "Formulas that only a dialect has"
 
 
 def constructors() -> dict[str, Any]:
-    """`{"torch.StepLR": constructor}`: all that the dialects have in `__all__`."""
-    found = {}
-    for module in pkgutil.iter_modules(dialects.__path__):
-        dialect = importlib.import_module(f"multisched.dialects.{module.name}")
-        for name in getattr(dialect, "__all__", ()):
-            if inspect.isfunction(getattr(dialect, name)):
-                found[f"{module.name}.{name}"] = getattr(dialect, name)
-    return found
+    """`{"torch.StepLR": constructor}`: the public functions of all dialects."""
+    return {
+        name: made for name, made in DIALECTS.items() if name.partition(".")[2] in sys.modules[made.__module__].__all__
+    }
 
 
 def call(name: str, constructor: Any) -> str:
-    """Code that calls a constructor, with those of its arguments that it needs."""
+    """Code that calls a constructor: its first example, or else a call with the arguments that it needs."""
+    if getattr(constructor, "examples", ()):
+        return str(constructor.examples[0])
     more, given = MORE.get(name, {}), []
     for parameter in inspect.signature(constructor).parameters.values():
         needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
@@ -167,10 +173,10 @@ def call(name: str, constructor: Any) -> str:
     return f"{name}({', '.join(given)})"
 
 
-def build(code: str) -> Any:
+def build(expression: str) -> Any:
     """What a call of a dialect builds; the code is that of this file, with names of the dialects."""
-    modules = {name.partition(".")[0] for name in constructors()}
-    return eval(code, {"ms": ms, **{name: importlib.import_module(f"multisched.dialects.{name}") for name in modules}})
+    dialects = {name: SimpleNamespace(**DIALECTS.functions(name)) for name in DIALECTS.dialects()}
+    return eval(expression, {"ms": ms, **dialects})
 
 
 def rules(part: Any, outermost: bool = True) -> set[str]:
@@ -180,9 +186,8 @@ def rules(part: Any, outermost: bool = True) -> set[str]:
     if not isinstance(part, ms.Schedule):
         return {type(part).__name__.lower()} if isinstance(part, ms.Statistic) else set()
     own = next((name for name, made in CATALOGUE.items() if made.__wrapped__ is part._formula), part.name)
-    own = own.rpartition(".")[2]
     inside = rules(tuple(part._arguments.values()), outermost and own in ARITHMETIC)
-    return inside if own in ARITHMETIC or (inside and not outermost) else inside | {NEAREST.get(own, own)}
+    return inside if own in ARITHMETIC or (inside and not outermost) else inside | {OWN if "." in own else own}
 
 
 def names() -> dict[str, list[tuple[str, str]]]:
@@ -219,32 +224,35 @@ several rules is listed under the outermost one and under each curve inside.
 
 def described(name: str) -> tuple[str, str]:
     """What a rule is, and its formula, from its docstring."""
-    text = ARITHMETIC_TEXT if name == "arithmetic" else inspect.getdoc(getattr(ms, name)) or ""
+    if name == "arithmetic":
+        text = ARITHMETIC_TEXT
+    else:
+        text = inspect.getdoc(getattr(ms, name) if hasattr(ms, name) else by_name(name)) or ""
     summary, *others = text.split("\n\n")
     formula = next((other for other in others if other.startswith("    ")), "")
     return " ".join(summary.split()), textwrap.dedent(formula).strip("\n")
 
 
-def source(example: Example) -> str:
-    """Code that builds `lr`."""
-    made = METRIC if example.code.startswith("ms.plateau") else "lr = {code}\n"
-    return f"import multisched as ms\n{made.format(code=example.code)}"
-
-
-def schedule(example: Example) -> ms.Schedule:
+def schedule(shown: Example) -> ms.Schedule:
     """The schedule of an example."""
     scope: dict[str, Any] = {}
-    exec(source(example), scope)
+    exec(shown.code, scope)
     found: ms.Schedule = scope["lr"]
     return found
 
 
-def session(example: Example) -> str:
+def session(shown: Example) -> str:
     """The example as one types it in, and what comes out."""
-    lines = [("... " if line.startswith(" ") else ">>> ") + line for line in source(example).splitlines()]
-    lr = schedule(example)
-    values = [round(lr(step), 4) for step in example.at]
-    return "\n".join([*lines, f">>> [round(lr(step), 4) for step in {example.at}]", repr(values)])
+    lines = [("... " if line.startswith(" ") else ">>> ") + line for line in shown.code.splitlines()]
+    lr = schedule(shown)
+    values = [round(lr(step), 4) for step in shown.at]
+    return "\n".join([*lines, f">>> [round(lr(step), 4) for step in {shown.at}]", repr(values)])
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Calls of dialects, and what each builds."""
+    lines = [f"| `{call}` | `{built}` |" for call, built in rows]
+    return "\n".join(["| in a dialect | in multisched |", "| --- | --- |", *lines])
 
 
 def section(name: str, elsewhere: list[tuple[str, str]]) -> str:
@@ -253,22 +261,21 @@ def section(name: str, elsewhere: list[tuple[str, str]]) -> str:
     parts = [f"### {name}", summary, f"![{name}](gallery/{name}.svg)"]
     if formula:
         parts.append(f"```text\n{formula}\n```")
-    parts.append(f"```python\n{session(SECTIONS[name])}\n\n```")
+    parts.append(f"```python\n{session(example(name))}\n\n```")
     if elsewhere:
-        rows = [f"| `{code}` | `{built}` |" for code, built in elsewhere]
-        parts.append("\n".join(["| in a dialect | here |", "| --- | --- |", *rows]))
+        parts.append(table(elsewhere))
     return "\n\n".join(parts)
 
 
 def page() -> str:
-    """The whole page. Says of each rule that dialects build, and that has no section, that it is left out."""
+    """The whole page."""
     elsewhere = names()
-    for rule in set(elsewhere) - set(SECTIONS):
-        print(f"{rule} is left out: it is neither in FAMILIES nor in NEAREST.", file=sys.stderr)
     parts = [INTRODUCTION.strip()]
-    for family, examples in FAMILIES.items():
-        parts.append(f"## {family}")
-        parts += [section(name, elsewhere[name]) for name in examples]
+    for heading, of_it in families().items():
+        parts.append(f"## {heading}")
+        parts += [section(name, elsewhere[name]) for name in of_it]
+    if elsewhere[OWN]:
+        parts += [f"## {OWN}", table(elsewhere[OWN])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -282,10 +289,11 @@ def draw(folder: Path) -> None:
     from matplotlib import __version__, rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, example in SECTIONS.items():
+    for name, shown in sections().items():
+        label = next(line for line in reversed(shown.code.splitlines()) if line.startswith(("rule = ", "lr = ")))
         buffer = io.StringIO()
         with rc_context(SETTINGS):
-            axes = plot([schedule(example)], example.steps, labels=[example.code])
+            axes = plot([schedule(shown)], shown.steps, labels=[label.partition(" = ")[2]])
             axes.figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         text = f"{slim(buffer.getvalue())}<!-- matplotlib {__version__} -->\n"
         (folder / f"{name}.svg").write_text(text, encoding="utf-8")

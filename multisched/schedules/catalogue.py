@@ -34,8 +34,8 @@ Constructor = Callable[..., Any]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FAMILIES = (approach, combine, compose, cycle, decay, inverse, piecewise, steps)
-"""The files of the schedules."""
+FAMILIES = (decay, piecewise, steps, inverse, approach, cycle, combine, compose)
+"""The files of the schedules, in the order in which the gallery shows them."""
 
 
 def _constructors(module: ModuleType) -> dict[str, Constructor]:
