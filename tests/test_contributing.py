@@ -43,7 +43,7 @@ def python(package, *arguments):
     return done.stdout
 
 
-# --- a schedule and a dialect ----------------------------------------------------------------------------------------
+# --- rules -----------------------------------------------------------------------------------------------------------
 SCHEDULE = """
 import json, math, pickle
 import multisched as ms
@@ -70,6 +70,38 @@ assert repr(lr) == "warmup(linear(0.1, 0, 80), 20)" and ms.from_config(lr.to_con
 def test_a_schedule_and_a_dialect_are_read(package):
     """Expressions, configs and pickles know them, with errors and hints as for those of the library."""
     python(package, "-c", SCHEDULE)
+
+
+STATISTIC = """
+import json, pickle
+import numpy as np
+import multisched as ms
+rule = ms.parse("paced(rising(3), every=2)").rule
+assert repr(rule) == "rising(3)" and ms.from_config(json.loads(json.dumps(rule.to_config()))) == rule
+assert pickle.loads(pickle.dumps(rule)) == rule != ms.parse("rising(2)")
+values = [3.0, -1.0, 4.0, 1.0, 5.0]
+expected = values[0]
+for n, value in enumerate(values, 1):
+    expected = (1 - 4 / (n + 3)) * expected + 4 / (n + 3) * value
+state, weights = rule.init(np.float64(0)), {"w": np.zeros(2)}
+followed = ms.Average(weights, rule)
+for value in values:
+    state, average = rule.step(state, np.float64(value))
+    weights["w"][:] = value
+    followed.update()
+assert abs(average - expected) < 1e-14 and np.allclose(followed.value["w"], expected, rtol=1e-14)
+for wrong in ("rising(-1)", "rising(True)", "rising()", "rising(3, 4)"):
+    try:
+        ms.parse(wrong)
+    except ms.errors.MultischedError:
+        continue
+    raise AssertionError(wrong)
+"""
+
+
+def test_a_statistic_is_read_and_averages_models(package):
+    """It has the values of the published formula, by itself and for a model, and is read as those of the library."""
+    python(package, "-c", STATISTIC)
 
 
 def test_the_command_line_shows_them(package):
