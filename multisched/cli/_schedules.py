@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from multisched.dialects._colon import parse
 from multisched.errors import ParseError
-from multisched.schedules import Schedule
+from multisched.schedules import Schedule, parse
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]

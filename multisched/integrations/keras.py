@@ -6,9 +6,8 @@ from functools import cache
 from typing import Any
 
 from multisched.arrays import BITS
-from multisched.dialects._colon import parse
 from multisched.errors import ConfigError, NotARule, ParseError, shown
-from multisched.schedules import Schedule
+from multisched.schedules import Schedule, parse
 from multisched.schedules.nested import value_of
 
 _NAME = "MultischedSchedule"

@@ -90,12 +90,10 @@ class _Dialects(Mapping[str, Constructor]):
         return sorted({*_own_dialects(), *PLUGINS["dialects"].names})
 
     def functions(self, dialect: str) -> dict[str, Constructor]:
-        """The constructors of a dialect: its public functions, and the formulas that only it has."""
+        """The constructors of a dialect: the public functions of its file."""
         module = import_module(f"{_PACKAGE}.{dialect}") if dialect in _own_dialects() else PLUGINS["dialects"][dialect]
-        public = {name: getattr(module, name) for name in module.__all__}
-        formulas = {n: f for n, f in vars(module).items() if getattr(f, "__name__", "") == f"{dialect}.{n}"}
-        made = {**public, **formulas}
-        return {n: f for n, f in made.items() if inspect.isfunction(f) and f.__module__ == module.__name__}
+        own = {name: made for name, made in vars(module).items() if inspect.isfunction(made) and name[0] != "_"}
+        return {name: made for name, made in own.items() if made.__module__ == module.__name__}
 
 
 _PACKAGE = "multisched.dialects"

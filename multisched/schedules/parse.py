@@ -29,11 +29,11 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
     Parameters
     ----------
     text:
-        Schedules of the catalogue by name, with positional and keyword arguments, and those of other libraries
-        after the name of the dialect: `torch.StepLR(0.1, step_size=30)`. Numbers, `'strings'`, `True`, `False`,
-        `None`, `[lists]` and `{step: value}`. Between schedules or numbers `+ - * / **`, `abs(...)` and parentheses,
-        which bind as in Python. Rules of averages: `ema(halflife=100)`, `paced(ema(0.999), every=10)`. A number alone,
-        `3e-4`, stands for `constant` of it.
+        Schedules of the catalogue by name, with positional and keyword arguments, and those of other libraries after
+        the name of the dialect: `torch.StepLR(0.1, step_size=30)`, or `torch:StepLR`, as version 0.1 had it. Numbers,
+        `'strings'`, `True`, `False`, `None`, `[lists]` and `{step: value}`. Between schedules or numbers `+ - * / **`,
+        `abs(...)` and parentheses, which bind as in Python. Rules of averages: `ema(halflife=100)`,
+        `paced(ema(0.999), every=10)`. A number alone, `3e-4`, stands for `constant` of it.
     names:
         More constructors, by names such as `double` or `mine:double`.
 
@@ -166,6 +166,11 @@ _SIGNS = {"+": ("add", 0), "-": ("subtract", 0), "*": ("multiply", 1), "/": ("di
 _POWER = 2
 
 
+def _with_a_colon(name: str) -> Constructor:
+    """The constructor of a dialect as version 0.1 named it, `torch:StepLR`. Raises `KeyError` if there is none."""
+    return by_name(name.replace(":", ".", 1))
+
+
 class _Parser:
     """Reads a text from left to right, one token ahead."""
 
@@ -284,11 +289,10 @@ class _Parser:
 
     def constructor(self, token: _Token) -> Constructor:
         try:
-            for found in (by_name, self.names.__getitem__):
+            for found in (by_name, self.names.__getitem__, _with_a_colon):
                 with suppress(KeyError):
                     return found(token.text)
-            more = self.names if ":" in token.text else ()  # those of the dialects are imported for this
-            hint = similar(token.text, *more)
+            hint = similar(token.text.replace(":", "."), *self.names)
         except RuleError as cause:  # of a package that cannot be imported
             raise self.error(str(cause), token.column) from cause
         raise self.error(f"No schedule or rule is called {token.text[:40]!r}.{hint}", token.column)

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 import multisched as ms
 from multisched import errors
 from multisched.dialects import torch as dialect
-from multisched.dialects._colon import parse
 
 INF, NAN = math.inf, math.nan
 
@@ -309,7 +308,7 @@ def test_it_is_plain_data(rule):
 
 def test_by_the_name_of_torch():
     """The command line's form of the dialect builds it, and it is printed as what it is built of."""
-    rule = parse("torch:ReduceLROnPlateau(0.1, 'max', min_lr=[0.1, 0.01])")
+    rule = ms.parse("torch:ReduceLROnPlateau(0.1, 'max', min_lr=[0.1, 0.01])")
     assert rule == dialect.ReduceLROnPlateau(0.1, "max", min_lr=[0.1, 0.01])
     assert repr(rule).startswith("plateau(0.1, mode='max', ")
 

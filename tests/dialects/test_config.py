@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import multisched as ms
 from multisched import dialects, errors
 from multisched.dialects import torch as dialect
-from multisched.dialects._colon import parse
 from multisched.schedules.catalogue import CATALOGUE, DIALECTS
 
 length = {"total_steps": st.integers(1, 1000)}
@@ -178,7 +177,7 @@ def test_documents_that_are_wrong(document, message):
 def test_texts_that_are_wrong(text, column, message):
     """Each is a `ParseError` at its column, with a name that is near, if there is one, in the spelling that it has."""
     with pytest.raises(errors.ParseError) as caught:
-        parse(text)
+        ms.parse(text)
     assert caught.value.column == column
     assert message in str(caught.value)
 

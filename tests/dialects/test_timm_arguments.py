@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import multisched as ms
 from multisched import errors
 from multisched.dialects import timm as dialect
-from multisched.dialects._colon import parse
 
 DOCS = Path(__file__).parents[2] / "docs" / "dialects-timm.md"
 
@@ -101,8 +100,8 @@ def test_a_formula_of_its_own(backend):
 
 def test_in_expressions():
     """`timm:` names the schedulers in expressions."""
-    assert parse("0.5 * timm:StepLRScheduler(0.1, 30, 0.5)") == 0.5 * dialect.StepLRScheduler(0.1, 30, 0.5)
-    assert parse("timm:MultiStepLRScheduler(0.1, [3, 6], 0.5)") == dialect.MultiStepLRScheduler(0.1, [3, 6], 0.5)
+    assert ms.parse("0.5 * timm:StepLRScheduler(0.1, 30, 0.5)") == 0.5 * dialect.StepLRScheduler(0.1, 30, 0.5)
+    assert ms.parse("timm:MultiStepLRScheduler(0.1, [3, 6], 0.5)") == dialect.MultiStepLRScheduler(0.1, [3, 6], 0.5)
 
 
 def test_many_cycles_that_become_longer():

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import multisched as ms
 from multisched import errors
-from multisched.dialects import _colon as lookup
 from multisched.dialects import transformers as dialect
 
 DOCS = Path(__file__).parents[2] / "docs" / "dialects-transformers.md"
@@ -112,7 +111,7 @@ BUILT = {
 @pytest.mark.parametrize("text", BUILT)
 def test_they_are_built_of_the_catalogue(text):
     """Each prints as an expression of the catalogue, and `parse`, JSON and pickle give it back equal."""
-    rule = lookup.parse(f"transformers:{text}")
+    rule = ms.parse(f"transformers:{text}")
     assert repr(rule) == BUILT[text]
     assert rule == ms.parse(BUILT[text])
     assert ms.from_config(json.loads(json.dumps(rule.to_config()))) == rule

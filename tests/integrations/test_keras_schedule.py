@@ -172,11 +172,11 @@ EVERYTHING = """
 import json, sys
 import keras
 import numpy as np
-from multisched.dialects._colon import parse
+import multisched as ms
 from multisched.integrations.keras import as_keras
 
 for record in json.load(open(sys.argv[1])):
-    lr = None if record["config"] is None else parse(record["text"])
+    lr = None if record["config"] is None else ms.parse(record["text"])
     if lr is None or lr.shape != ():
         continue
     for dtype in ("int64", "float32"):

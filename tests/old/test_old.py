@@ -27,7 +27,6 @@ from helpers import make, to_numpy, ulps
 import multisched as ms
 from multisched import dialects
 from multisched.cli import main
-from multisched.dialects._colon import parse
 
 OLD = Path(__file__).parent / "0.1"
 NAMES = {name: getattr(ms, name) for name in ms.__all__} | {"math": math}
@@ -84,7 +83,7 @@ def test_a_schedule(record):
     close([lr(step) for step in record["steps"]], record["values"])
     if record["config"] is None:
         return  # of a function
-    for again in (ms.from_config(record["config"]), ms.parse(record["repr"]), parse(record["text"])):
+    for again in (ms.from_config(record["config"]), ms.parse(record["repr"]), ms.parse(record["text"])):
         assert (again, hash(again), repr(again)) == (lr, hash(lr), repr(lr))
     assert repr(lr) == record["repr"]
 

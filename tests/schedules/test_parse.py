@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import operator
 
 import pytest
 from helpers_schedules import SHAPES, extreme, schedules
@@ -11,8 +10,6 @@ from hypothesis import strategies as st
 
 import multisched as ms
 from multisched import errors
-from multisched.dialects._colon import dialect_names
-from multisched.dialects._colon import parse as parse_with_dialects
 from multisched.schedules.catalogue import DIALECTS
 
 LINE = ms.linear(1.0, 0.0, 4)
@@ -120,7 +117,7 @@ BAD = [  # the column is that of the @, which is taken out
     ("2 * @linaer(1, 0, 4)", "Did you mean 'linear'"),
     ("@__import__('os')", "No schedule or rule is called '__import__'"),
     ("@from_function(abs)", "No schedule or rule is called 'from_function'"),
-    ("@torch:StepLR(1, 2)", "No schedule or rule is called 'torch:StepLR'"),
+    ("@torch:StepsLR(1, 2)", "No schedule or rule is called 'torch:StepsLR'"),
     ("linear@", "'\\(' and the arguments of linear, but the text ends"),
     ("@linear.init", "No schedule or rule is called 'linear.init'"),
     ("linear@..init", "Unexpected '.'"),
@@ -233,29 +230,29 @@ def test_more_names():
 
 @pytest.mark.parametrize("dialect", DIALECTS.dialects())
 def test_the_dialects_have_their_names(dialect):
-    """Each function that a dialect has in `__all__`, its own formulas, and nothing else go by the name after it."""
+    """Each public function of a dialect's file, and nothing else of it, goes by the name after the dialect's."""
     module = importlib.import_module(f"multisched.dialects.{dialect}")
-    public = {f"{dialect}:{name}" for name in module.__all__ if inspect.isfunction(getattr(module, name))}
-    public |= {
-        f"{dialect}:{name}" for name, f in vars(module).items() if getattr(f, "__name__", "").startswith(f"{dialect}.")
-    }
-    assert {name for name in dialect_names if name.startswith(f"{dialect}:")} == public
-    assert all(operator.attrgetter(name.partition(":")[2])(module) is dialect_names[name] for name in public)
+    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    public = {f"{dialect}.{name}" for name, value in own.items() if inspect.isfunction(value) and name[0] != "_"}
+    assert {name for name in DIALECTS if name.startswith(f"{dialect}.")} == public
+    assert all(getattr(module, name.partition(".")[2]) is DIALECTS[name] for name in public)
 
 
 @pytest.mark.parametrize(
-    "name", ["torch:Any", "torch:count", "torch:__doc__", "os:system", "torch", ":", "_colon:parse"]
+    "name",
+    ["torch.Any", "torch.count", "torch.__doc__", "torch._phases", "os.system", "torch", ".", "_arguments.count"],
 )
 def test_no_other_name_leads_anywhere(name):
     """A name that is imported in a dialect, is private or of no dialect is a KeyError: nothing else can be reached."""
     with pytest.raises(KeyError):
-        dialect_names[name]
+        DIALECTS[name]
 
 
 def test_an_expression_may_use_a_dialect():
     """Schedules of another library mix with those of this one; elsewhere a name is an error at its column."""
-    lr = parse_with_dialects("linear(1.0, 0.0, 4) * torch:StepLR(0.5, step_size=2, gamma=0.5)")
+    lr = ms.parse("linear(1.0, 0.0, 4) * torch:StepLR(0.5, step_size=2, gamma=0.5)")
+    assert lr == ms.parse("linear(1.0, 0.0, 4) * torch.StepLR(0.5, step_size=2, gamma=0.5)")
     assert [lr(step) for step in range(5)] == [0.5, 0.375, 0.125, 0.0625, 0.0]
     with pytest.raises(errors.ParseError, match="No schedule or rule is called 'torch:system'") as raised:
-        parse_with_dialects("linear(1.0, 0.0, 4) * torch:system(0.5)")
+        ms.parse("linear(1.0, 0.0, 4) * torch:system(0.5)")
     assert raised.value.column == 23
