@@ -298,6 +298,8 @@ class FrozenArray:
     """
 
     __slots__ = ("array",)
+    array: np.ndarray
+    """Read-only, of dtype float64 or complex128."""
 
     def __init__(self, array: Any):
         array = np.asarray(array)
@@ -325,6 +327,8 @@ class Symbol:
     """A declared tensor as the argument of a rule: equal only to itself, and not to be pickled."""
 
     __slots__ = ("tensor",)
+    tensor: Any
+    """The declared tensor, which is defined in a layer above this one."""
 
     def __init__(self, tensor: Any):
         self.tensor = tensor

@@ -371,6 +371,9 @@ class CheckpointMismatch(CheckpointError):
 class CheckpointFileError(CheckpointError, OSError):
     """The system could not read or write a file. Its own error is the `__cause__`; `errno` is copied from that."""
 
+    errno: int | None
+    filename: str | None
+
     def __init__(self, message: str, errno: int | None = None, filename: str | None = None):
         super().__init__(message, errno, filename)
         self.errno, self.filename = errno, filename

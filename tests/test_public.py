@@ -73,6 +73,17 @@ def test_type_checkers_see_the_names_where_they_are():
     assert {alias.asname for node in lines for alias in node.names} == {None, *MODULES}
 
 
+def test_type_checkers_see_the_names_of_schedules():
+    """The stub of schedules passes on the names of the same modules as the package."""
+    path = Path(ms.__file__).parent / "schedules" / "__init__.py"
+    code, stub = (ast.parse(p.read_text(encoding="utf-8")) for p in (path, path.with_suffix(".pyi")))
+    module, typed = (
+        {(n.module, a.name) for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+        for tree in (code, stub)
+    )
+    assert typed == {(source, name) for source, name in module if source != "multisched.schedules"}
+
+
 @pytest.mark.parametrize("name", FUNCTIONS + CLASSES)
 def test_every_name_is_documented(name):
     """Each public function and class says what it is, in a docstring of its own."""

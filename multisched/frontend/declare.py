@@ -1,13 +1,13 @@
-"""From rules to declared variables: a rule runs on tensors, and what it computes is recorded as updates."""
+"""Declares rules: runs a rule on tensors and variables, and records what it computes as their updates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
-from multisched.arrays import averaging_dtype, is_symbolic, kind_of
+from multisched.arrays import Array, averaging_dtype, is_symbolic, kind_of
 from multisched.averages import Ema, Statistic, ema, sma
 from multisched.averages.statistic import checked_mask, counted
-from multisched.errors import BackendMismatch, ConcreteValueError, NotARule, ScheduleStepError
+from multisched.errors import BackendMismatch, ConcreteValueError, NotARule, ScheduleStepError, shown
 from multisched.frontend.function import Function, function
 from multisched.frontend.updates import add_updates
 from multisched.frontend.variables import Variable, dtype_argument
@@ -15,23 +15,26 @@ from multisched.graph.program import if_given, ordered
 from multisched.graph.scope import Scope, current_graph, current_names
 from multisched.graph.tensor import Constant, Op, Tensor
 from multisched.runtime.locks import StateLock
-from multisched.runtime.registry import get_backend
+from multisched.runtime.registry import BackendLike, get_backend
 from multisched.schedules import Schedule, piecewise_constant
 
 __all__ = ["Declared", "ExponentialMovingAverage", "PiecewiseConstant", "SimpleMovingAverage", "declare"]
 
 _CONCRETE = """\
-The value of a declared average must be able to change, got the array {value!r}, which never does.
-For an input of each call      ms.Placeholder(shape), given to ms.function
+A declared average needs a value that can change, got {value!r}, which never does. Use
+for an input of each call      ms.Placeholder(shape), given to ms.function
 for something that is updated  ms.Variable(init)
 in a loop of your own          the rule itself:  state, average = rule.step(state, value)
 for the weights of a model     ms.Average(model, rule)"""
 
 
 class Declared(Op):
-    """A tensor that stands for a rule: besides being a tensor, it can be read and advanced by itself."""
+    """A tensor that is the result of a declared rule. It can also be read and advanced by itself."""
 
     __slots__ = ("_functions", "rule", "variables")
+    rule: Schedule | Statistic
+    variables: tuple[Variable, ...]
+    """The variables of the rule: a counter, or the state of a statistic."""
 
     def __init__(self, tensor: Tensor, rule: Schedule | Statistic, variables: tuple[Variable, ...]):
         super().__init__("identity", (tensor,), {}, tensor.shape, tensor.dtype, tensor.xp)
@@ -40,18 +43,18 @@ class Declared(Op):
 
     @property
     def counter(self) -> Variable:
-        """The number of updates so far, for a schedule: its variable named "step"."""
+        """The number of updates so far: the variable named "step" of a schedule."""
         if not isinstance(self.rule, Schedule):
-            raise AttributeError(f"{self.rule!r} is no schedule and has no counter.")
+            raise AttributeError(f"{self.rule!r} is not a schedule and has no counter.")
         return self.variables[0]
 
     @property
-    def value(self) -> Any:
-        """The value now; nothing advances. Raises `MissingInput` where it depends on a placeholder."""
+    def value(self) -> Array:
+        """The current value; nothing advances. Raises `MissingInput` if it depends on a placeholder."""
         return self._function(advance=False)()
 
-    def advance(self) -> Any:
-        """The value for this update; then this rule's own update is applied, and no other."""
+    def advance(self) -> Array:
+        """Return the value for this update, then apply the update of this rule, and of no other."""
         return self._function(advance=True)()
 
     def _function(self, *, advance: bool) -> Function:
@@ -61,42 +64,67 @@ class Declared(Op):
         return self._functions[advance]
 
 
+@overload
 def declare(
-    rule: Any,
-    value: Any = None,
+    rule: Schedule,
     *,
     where: Any = None,
     name: str | None = None,
     dtype: Any = None,
-    backend: Any = None,
+    backend: BackendLike = None,
     device: Any = None,
-) -> Any:
-    """Declare the variables of a rule, record their updates, and return what the rule gives as tensors.
+) -> Declared: ...
+
+
+@overload
+def declare(
+    rule: Statistic,
+    value: Tensor,
+    *,
+    where: Any = None,
+    name: str | None = None,
+    dtype: Any = None,
+    backend: BackendLike = None,
+    device: Any = None,
+) -> tuple[Declared, Declared]: ...
+
+
+def declare(
+    rule: Schedule | Statistic,
+    value: Tensor | None = None,
+    *,
+    where: Any = None,
+    name: str | None = None,
+    dtype: Any = None,
+    backend: BackendLike = None,
+    device: Any = None,
+) -> Declared | tuple[Declared, Declared]:
+    """Declare the variables of a rule, record their updates, and return the results of the rule as tensors.
 
     Parameters
     ----------
     rule:
-        A `Schedule`, which depends on its own counter, or a `Statistic`, which depends on `value`.
+        A `Schedule`, which depends on a counter of its own, or a `Statistic`, which depends on `value`.
     value:
-        What a statistic is of: a placeholder, a variable, or an expression of them.
+        The tensor that a statistic follows: a placeholder, a variable, or an expression of them.
     where:
-        A boolean scalar, declared or not. In an update where it is false, the value and the counter stay as they were.
+        A boolean scalar, declared or not. An update in which it is false leaves the average or the counter as it was.
     name:
-        Of the scope that holds the variables; by default that of the rule in capitals, "PiecewiseConstant".
+        The name of the scope that holds the variables. Default: the name of the rule in capitals, "PiecewiseConstant".
     dtype:
-        Of the result, and at least float32 for what is held: by default float32 for a schedule, the dtype of `value`
-        for a statistic.
+        The dtype of the result. Default: float32 for a schedule, the dtype of `value` for a statistic. The state is
+        held in at least float32.
     backend, device:
-        Where a schedule lives; a statistic lives where its value does.
+        The backend and the device of a schedule. A statistic lives where its value does.
 
     Returns
     -------
-    A tensor for a schedule; `(latest, fixed)` for a statistic: the average with the value of this update, and the
+    A tensor for a schedule. For a statistic `(latest, fixed)`: the average with the value of this update, and the
     average before it. In a function that is not given the placeholders of `value`, `fixed` is NaN before the first
     update.
 
-    `dt` of `rule.step` has no counterpart here: for values at uneven times declare the decay,
-    `ms.ExponentialMovingAverage(value, 2 ** (-dt / halflife))` with a placeholder `dt`.
+    There is no `dt`, as `rule.step` has it. For values at uneven times declare the decay:
+    `ms.ExponentialMovingAverage(value, 2 ** (-dt / halflife))`, with a placeholder `dt`.
 
     Raises
     ------
@@ -112,11 +140,11 @@ def declare(
     dtype = None if dtype is None else dtype_argument(dtype)
     if isinstance(rule, Schedule):
         if value is not None:
-            raise NotARule(f"{rule!r} is a schedule: it depends on no value, got {value!r}.")
+            raise NotARule(f"{rule!r} is a schedule and depends on no value, got {value!r}.")
         return _declare_schedule(rule, where, name or _title(rule.name.rpartition(".")[2]), dtype, backend, device)
     if isinstance(rule, Statistic):
         return _declare_statistic(rule, value, where, name or rule.title, dtype, backend, device)
-    raise NotARule(f"A rule is a schedule or a statistic, such as ms.ema(0.9), got {rule!r} of {type(rule).__name__}.")
+    raise NotARule(f"A rule must be a schedule or a statistic, such as ms.ema(0.9), got {shown(rule)}.")
 
 
 def _title(name: str) -> str:
@@ -125,7 +153,7 @@ def _title(name: str) -> str:
 
 @contextmanager
 def _scope_of(name: str) -> Iterator[None]:
-    """The scope of one declaration; its name is free again if that fails, since nobody holds anything of it."""
+    """The scope of one declaration. If the declaration fails, its name becomes free again."""
     current_graph().begin_declaration()
     names, before = current_names(), current_names().count(name)
     with Scope(name):
@@ -139,7 +167,7 @@ def _scope_of(name: str) -> Iterator[None]:
 
 def _declare_schedule(rule: Schedule, where: Any, name: str, dtype: str | None, backend: Any, device: Any) -> Declared:
     if dtype is not None and kind_of(dtype) != "float":
-        raise ScheduleStepError(f"The values of a schedule are real numbers, which {dtype} does not hold.")
+        raise ScheduleStepError(f"The values of a schedule are real numbers: dtype must be floating, got {dtype}.")
     with _scope_of(name):
         step = Variable(0, name="step", trainable=False, dtype="int32", backend=backend, device=device)
         xp = step.__array_namespace__()
@@ -161,22 +189,13 @@ def _declare_statistic(
         raise ConcreteValueError(_CONCRETE.format(value=value))
     if backend is not None and get_backend(backend) is not value.backend:
         raise BackendMismatch(
-            f"The average of {value} lives on its backend, {value.backend.name!r}, got backend={backend!r}."
+            f"The average of {value} lives on the backend of the value, {value.backend.name!r}; got {backend!r}."
         )
     xp = value.__array_namespace__()
     with _scope_of(name):
         value = value if dtype is None else xp.astype(value, dtype)
         device = _device_of(value) if device is None else device
-        initial = rule.init(value)
-        lock = StateLock()
-        state = type(initial)(
-            *(
-                Variable._of_rule(part, rule.labels.get(field, field), device, lock)
-                if isinstance(part, Constant)
-                else part
-                for field, part in zip(initial._fields, initial, strict=True)
-            )
-        )
+        state = _declared_state(rule, rule.init(value), device)
         new, latest = rule.step(state, value, where=where)
         variables = tuple(v for v in state if isinstance(v, Variable))
         add_updates({v: part for v, part in zip(state, new, strict=True) if isinstance(v, Variable)})
@@ -187,8 +206,18 @@ def _declare_statistic(
         return both
 
 
+def _declared_state(rule: Statistic, initial: Any, device: Any) -> Any:
+    """The state of a rule, with a variable in place of each array. The variables share one lock."""
+    lock = StateLock()
+    parts = [
+        Variable._of_rule(part, rule.labels.get(field, field), device, lock) if isinstance(part, Constant) else part
+        for field, part in zip(initial._fields, initial, strict=True)
+    ]
+    return type(initial)(*parts)
+
+
 def _device_of(value: Tensor) -> Any:
-    """The device of the variables that a tensor is made of."""
+    """The device of the variables that a tensor depends on."""
     held = (t for t in ordered([value]) if isinstance(t, Variable))
     return next((v.backend.device_of(v.cell.array) for v in held), None)
 
@@ -199,14 +228,14 @@ def PiecewiseConstant(
     *,
     where: Any = None,
     dtype: Any = None,
-    backend: Any = None,
+    backend: BackendLike = None,
     device: Any = None,
 ) -> Declared:
     """A declared `piecewise_constant`: a tensor with a counter of its own, named "step".
 
-    `init` before the first key; from each key on, the value of that key. The arguments, and what they raise, are those
-    of `piecewise_constant`; `where`, `dtype`, `backend` and `device` those of `declare`. The step counts the calls of
-    functions built with its update.
+    Its value is `init` before the first key, and from each key on the value of that key. The counter counts the calls
+    of functions that are built with its update. The first two arguments, and the errors that they raise, are those of
+    `piecewise_constant`; `where`, `dtype`, `backend` and `device` are those of `declare`.
 
     Source: `symjax.nn.schedules.PiecewiseConstant`.
 
@@ -231,13 +260,11 @@ Op(name=add, fn=add, shape=(), dtype=int32, scope=/PiecewiseConstant/)}
     9 2.0
     """
     rule = piecewise_constant(init, steps_and_values)
-    return declare(  # type: ignore[no-any-return]
-        rule, where=where, name="PiecewiseConstant", dtype=dtype, backend=backend, device=device
-    )
+    return declare(rule, where=where, name="PiecewiseConstant", dtype=dtype, backend=backend, device=device)
 
 
 def ExponentialMovingAverage(
-    value: Any,
+    value: Tensor,
     alpha: Any,
     init: Any = None,
     decay_min: bool = False,
@@ -248,10 +275,11 @@ def ExponentialMovingAverage(
 ) -> tuple[Declared, Declared]:
     """A declared `ema` of a tensor: `(ema, fixed_ema)`, with its variables "EMA" and "first_step".
 
-    `ema` includes the latest value; `fixed_ema` is the average before it, and stays put in functions that are built
-    without the updates. The arguments, and what they raise, are those of `ema`, `where` and `dtype` those of `declare`;
-    besides numbers, arrays and schedules, `alpha` and `init` may be declared tensors. `value` must be symbolic, else
-    `ConcreteValueError`. For a half-life or a span, declare the rule: `ms.declare(ms.ema(halflife=100), value)`.
+    `ema` includes the latest value. `fixed_ema` is the average before it, which does not change in a function that is
+    built without the updates. The arguments from `alpha` to `debias`, and the errors that they raise, are those of
+    `ema`; `alpha` and `init` may also be declared tensors. `where` and `dtype` are those of `declare`. `value` must be
+    a declared tensor, else `ConcreteValueError` is raised. For a half-life or a span, declare the rule:
+    `ms.declare(ms.ema(halflife=100), value)`.
 
     Source: `symjax.nn.schedules.ExponentialMovingAverage`.
 
@@ -263,14 +291,14 @@ def ExponentialMovingAverage(
     (1.0, 2.0, 2.0)
     """
     rule: Ema = ema(alpha, init, decay_min, debias)
-    return declare(rule, value, where=where, name="ExponentialMovingAverage", dtype=dtype)  # type: ignore[no-any-return]
+    return declare(rule, value, where=where, name="ExponentialMovingAverage", dtype=dtype)
 
 
-def SimpleMovingAverage(value: Any, n: int, *, where: Any = None) -> tuple[Declared, Declared]:
+def SimpleMovingAverage(value: Tensor, n: int, *, where: Any = None) -> tuple[Declared, Declared]:
     """A declared `sma` of a tensor: `(average, fixed)`, the mean of the last `n` values and the mean before the latest.
 
-    While fewer than `n` values have been seen, the mean of those. The arguments, and what they raise, are those of
-    `sma`, `where` is that of `declare`; `value` must be symbolic, else `ConcreteValueError`.
+    While fewer than `n` values have been seen, it is the mean of those. `n`, and the errors that it raises, is that of
+    `sma`; `where` is that of `declare`. `value` must be a declared tensor, else `ConcreteValueError` is raised.
 
     Source: `symjax.nn.schedules.SimpleMovingAverage`.
 
@@ -281,4 +309,4 @@ def SimpleMovingAverage(value: Any, n: int, *, where: Any = None) -> tuple[Decla
     >>> [tuple(map(float, f(value))) for value in (1.0, 2.0, 4.0)]
     [(1.0, 1.0), (1.5, 1.0), (3.0, 1.5)]
     """
-    return declare(sma(n), value, where=where, name="SimpleMovingAverage")  # type: ignore[no-any-return]
+    return declare(sma(n), value, where=where, name="SimpleMovingAverage")

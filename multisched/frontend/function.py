@@ -15,7 +15,7 @@ from multisched.errors import (
 )
 from multisched.frontend.call import write_call
 from multisched.frontend.inputs import Inputs, checked_inputs
-from multisched.frontend.structure import flatten
+from multisched.frontend.structure import Outputs, flatten
 from multisched.frontend.updates import checked_updates
 from multisched.frontend.variables import Variable, assign, values_of
 from multisched.graph.program import Program
@@ -42,7 +42,13 @@ class Function:
     read: tuple[Variable, ...]
     """The variables that a call reads and does not change."""
 
-    def __init__(self, inputs: tuple[Any, ...], outputs: Any, updates: Any, jit: bool):
+    def __init__(
+        self,
+        inputs: tuple[Placeholder, ...],
+        outputs: Outputs,
+        updates: Mapping[Variable, Any] | None,
+        jit: bool,
+    ):
         self.inputs = checked_inputs(inputs)
         tensors, self._rebuild = flatten(outputs)
         self._single, self._plain = len(tensors) == 1, isinstance(outputs, Tensor)
@@ -153,7 +159,9 @@ class Function:
         return paths
 
 
-def function(*inputs: Placeholder, outputs: Any = None, updates: Any = None, jit: bool = True) -> Function:
+def function(
+    *inputs: Placeholder, outputs: Outputs = None, updates: Mapping[Variable, Any] | None = None, jit: bool = True
+) -> Function:
     """Compile a function of placeholders, for the backend of its tensors.
 
     Parameters

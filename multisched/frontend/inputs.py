@@ -27,6 +27,10 @@ from multisched.runtime.protocol import Backend
 class Inputs:
     """The placeholders of a function, in the order of its arguments."""
 
+    placeholders: tuple[Placeholder, ...]
+    backend: Backend
+    device: Any
+
     def __init__(self, placeholders: tuple[Placeholder, ...], backend: Backend, device: Any):
         self.placeholders, self.backend, self.device = placeholders, backend, device
 

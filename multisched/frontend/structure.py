@@ -1,18 +1,21 @@
-"""Nested outputs: tensors in tuples, lists and dicts, taken apart and put together again, however deeply they nest."""
+"""Nested outputs: tensors in tuples, lists and dicts of any depth, taken apart and put together again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from multisched.errors import NotATensor, shown
 from multisched.graph.tensor import Tensor
+
+Outputs: TypeAlias = "Tensor | Sequence[Outputs] | Mapping[Any, Outputs] | None"
+"""What `outputs=` takes: a tensor, or a tuple, list or dict of such, however deeply nested."""
 
 Rebuild = Callable[[Sequence[Any]], Any]
 Make = Callable[[list[Any]], Any]
 
 
 def flatten(outputs: Any) -> tuple[list[Tensor], Rebuild]:
-    """The tensors in `outputs`, and the function that puts as many values in their places."""
+    """The tensors in `outputs`, and a function that puts as many values in their places."""
     if outputs is None:
         return [], lambda values: None
     if isinstance(outputs, Tensor):
@@ -26,7 +29,10 @@ def flatten(outputs: Any) -> tuple[list[Tensor], Rebuild]:
 
 
 def _steps(outputs: Any) -> tuple[list[Tensor], list[tuple[Make | None, int]]]:
-    """The tensors, and how to build the structure: `(make, n)` makes one part of the last n, `(None, 0)` is a value."""
+    """The tensors, and the steps that build the structure again.
+
+    `(None, 0)` stands for the next value; `(make, n)` makes one part out of the last `n`.
+    """
     tensors: list[Tensor] = []
     steps: list[tuple[Make | None, int]] = []
     open_parts: dict[int, Any] = {}
@@ -56,7 +62,7 @@ def _steps(outputs: Any) -> tuple[list[Tensor], list[tuple[Make | None, int]]]:
 
 
 def _cut(where: str) -> str:
-    """A path for a message, without the middle of a long one."""
+    """A path for a message: of a long one the middle is left out."""
     return where if len(where) < 100 else f"{where[:40]}...{where[-40:]}"
 
 

@@ -1,8 +1,8 @@
 """Variables: declared tensors that hold a value between calls."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from multisched.runtime.commit import exhaust, writes_to
 from multisched.runtime.convert import Initial, checked, implied_dtype
 from multisched.runtime.locks import StateLock, holding, in_order, refuse_within
 from multisched.runtime.protocol import Backend, Cell
-from multisched.runtime.registry import get_backend
+from multisched.runtime.registry import BackendLike, get_backend
 
 __all__ = ["Placeholder", "Variable"]
 
@@ -54,8 +54,15 @@ class Variable(Tensor):
     """
 
     __slots__ = ("_initial", "_serial", "_stand_in", "cell", "recorded", "trainable", "untaken")
-    kind = "Variable"
+    kind: ClassVar[str] = "Variable"
     backend: Backend
+    cell: Cell
+    """Where the value lives."""
+    trainable: bool
+    recorded: Tensor | None
+    """The recorded update, if there is one."""
+    untaken: bool
+    """Whether nobody kept the results declared with it, and no function uses it yet: its update stays listed."""
 
     def __init__(
         self,
@@ -63,7 +70,7 @@ class Variable(Tensor):
         name: str = "Variable",
         trainable: bool = True,
         dtype: Any = None,
-        backend: Any = None,
+        backend: BackendLike = None,
         device: Any = None,
     ):
         checked_name(name)
@@ -97,9 +104,8 @@ class Variable(Tensor):
         where = backend.device_of(self.cell.array)
         self._initial: Initial = lambda: backend.asarray(kept, dtype, where)
         self.trainable = trainable
-        self.recorded: Tensor | None = None
+        self.recorded = None
         self.untaken = False
-        """Whether nobody took what was declared with it, nor built a function with it, so that its update is listed."""
         self._stand_in: Variable | None = None
         super().__init__(tuple(value.shape), dtype, recording_namespace(backend), name)
 
@@ -123,7 +129,7 @@ class Variable(Tensor):
     def _of_rule(cls, start: Constant, name: str, device: Any, lock: StateLock) -> "Variable":
         """A part of the state of a rule; the parts share a lock, since they are always used together."""
         variable = cls.__new__(cls)
-        variable._setup(get_backend(start.backend), start.value, start.dtype, name, False, device, lock)
+        variable._setup(get_backend(start.xp.backend), start.value, start.dtype, name, False, device, lock)
         return variable
 
     def __repr__(self) -> str:
@@ -213,7 +219,9 @@ class Placeholder(_Placeholder):
 
     __slots__ = ()
 
-    def __init__(self, shape: Any, dtype: Any = "float32", name: str = "Placeholder", backend: Any = None):
+    def __init__(
+        self, shape: int | Sequence[int], dtype: Any = "float32", name: str = "Placeholder", backend: BackendLike = None
+    ):
         sizes = shape if isinstance(shape, tuple | list) else (shape,)
         if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes):
             raise ShapeError(f"The shape of a placeholder is a tuple of non-negative integers, got {shape!r}.")

@@ -5,7 +5,7 @@ operations of their own, so that every backend computes in the same dtypes. Each
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +21,11 @@ class RecordingNamespace(Recorder):
     """The array API over declared tensors of one backend."""
 
     __name__ = "multisched.recording"
-    pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
+    pi: ClassVar[float] = np.pi
+    e: ClassVar[float] = np.e
+    inf: ClassVar[float] = np.inf
+    nan: ClassVar[float] = np.nan
+    newaxis: ClassVar[None] = None
 
     def __repr__(self) -> str:
         return f"<recording namespace of backend {self.backend.name!r}>"

@@ -80,6 +80,18 @@ def _chosen(roots: Iterable[Tensor], inputs: frozenset[Tensor]) -> Choices:
 class Program:
     """A pure function that computes `outputs` and the values of `updates` from `inputs` and variables."""
 
+    inputs: tuple[Placeholder, ...]
+    outputs: tuple[Tensor, ...]
+    updated: tuple[Any, ...]
+    """The variables that are updated. They are defined in a layer above this one."""
+    new: tuple[Tensor, ...]
+    """Their new values."""
+    read: tuple[Any, ...]
+    """The variables that are read and not updated."""
+    choices: Choices
+    tensors: list[Tensor]
+    """All tensors that the program computes or reads, each after its dependencies."""
+
     def __init__(self, inputs: Sequence[Placeholder], outputs: Sequence[Tensor], updates: Mapping[Any, Tensor]):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.updated, self.new = tuple(updates), tuple(updates.values())
@@ -89,7 +101,7 @@ class Program:
         for tensor in self.tensors:
             if isinstance(tensor, Placeholder) and tensor not in given:
                 self._complain_of(tensor)
-        self.read: tuple[Any, ...] = tuple(  # variables, which are defined in a layer above this one
+        self.read = tuple(
             t for t in self.tensors if not isinstance(t, Op | Constant | Placeholder) and t not in updates
         )
 

@@ -86,9 +86,13 @@ class Tensor:
         self._register(name)
 
     def _register(self, name: str) -> int:
+        """List the tensor in the current graph, and return its place there."""
         names = current_names()
-        self.graph, self.scope, self.name = current_graph(), names.path, names.unique(name)
+        self._name(names.path, names.unique(name))
         return self.graph.add(self)
+
+    def _name(self, scope: str, name: str) -> None:
+        self.graph, self.scope, self.name = current_graph(), scope, name
 
     @property
     def path(self) -> str:
@@ -231,7 +235,7 @@ class Constant(Tensor):
         self.value = value
 
     def _register(self, name: str) -> int:  # constants are not listed
-        self.graph, self.scope, self.name = current_graph(), current_names().path, name
+        self._name(current_names().path, name)
         return -1
 
     @property

@@ -18,8 +18,8 @@ from typing import Any
 from multisched.arrays import Array
 from multisched.runtime.protocol import Backend, Cell
 
-exhaust = deque[object](maxlen=0).extend
-"""Goes through an iterator in C and keeps nothing of it."""
+exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+"""Runs through an iterator in C, and keeps nothing of it."""
 
 
 def commit(writes: Iterable[Callable[[], object]]) -> None:
@@ -77,7 +77,7 @@ def exchanging(
     It consumes none of its arguments: after an error the state of before the call must still be there.
     """
     if method := getattr(backend, "exchanging", None):
-        return method(run, cells, jit)  # type: ignore[no-any-return]
+        return method(run, cells, jit)  # type: ignore[no-any-return]  # `Extras.exchanging`
     return backend.compile(run, 0, jit)
 
 

@@ -180,7 +180,7 @@ class Stored:
             self._header = header.read(first + file.read(header.size_of(first, length) - 8), length)
         except (ValueError, KeyError, TypeError, RecursionError) as cause:
             raise self._damaged("is no whole safetensors file", str(cause)[:500]) from cause
-        self.metadata = self._header.metadata
+        self.metadata: dict[str, str] = self._header.metadata
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header.entries)

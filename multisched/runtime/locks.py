@@ -31,8 +31,12 @@ class StateLock:
 
     __slots__ = ("__weakref__", "lock", "serial")
 
+    lock: Any
+    """The `threading.RLock`, with methods of CPython's that are not in its type."""
+    serial: int
+
     def __init__(self) -> None:
-        self.lock: Any = threading.RLock()
+        self.lock = threading.RLock()
         self.serial = next(_serial)
         _all.add(self)
 

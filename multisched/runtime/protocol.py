@@ -35,11 +35,14 @@ class Cell:
     """
 
     __slots__ = ("array", "lock", "memo")
+    array: Array
+    lock: StateLock
+    memo: Any
 
     def __init__(self, array: Array, lock: StateLock):
         self.array = array
         self.lock = lock
-        self.memo: Any = None
+        self.memo = None
 
 
 class Runs(list[list[list[Array]]]):

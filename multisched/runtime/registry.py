@@ -1,7 +1,7 @@
-"""From `backend=` to an adapter.
+"""Finds the adapter for `backend=`.
 
-Adapters are found through the entry-point group `multisched.backends`, loaded on first use and kept. What is no entry
-point may be any array API namespace, a module or its import name, which the adapter `array_api` serves.
+Adapters are found through the entry-point group `multisched.backends`, loaded on first use and kept. Any other array
+API namespace, given as a module or by its import name, is served by the adapter `array_api`.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar, Token
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from multisched.arrays import Framework, namespace_of, plain_framework
 from multisched.errors import BackendNotInstalled, UnknownBackend
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 __all__ = ["available_backends", "get_backend", "use_backend"]
+
+BackendLike: TypeAlias = str | ModuleType | Backend | None
+"""What `backend=` takes: a name, an array API namespace, an adapter, or None for the backend in use."""
 
 GROUP = "multisched.backends"
 ENVIRONMENT = "MULTISCHED_BACKEND"
@@ -40,18 +43,19 @@ def _entry_points() -> dict[str, "EntryPoint"]:
 
 
 def available_backends() -> list[str]:
-    """The names of all registered backends, whether their frameworks are installed or not."""
+    """The names of all registered backends, whether or not their frameworks are installed."""
     return sorted(name for name in _entry_points() if name != _ANY_NAMESPACE)
 
 
-def get_backend(backend: Any = None) -> Backend:
-    """The adapter for `backend=`: its name, an array API namespace, or None for the one in use.
+def get_backend(backend: BackendLike = None) -> Backend:
+    """The adapter for `backend=`: a name, an array API namespace, or None for the backend in use.
 
-    That is the one chosen by `use_backend`, else by the environment variable MULTISCHED_BACKEND, else NumPy.
+    The backend in use is the one that `use_backend` chose, else the one that the environment variable
+    MULTISCHED_BACKEND names, else NumPy.
 
     Raises `UnknownBackend` for a name that is neither registered nor an array API namespace, and for an adapter that
-    was written for another version of the contract (`multisched.runtime.protocol.PROTOCOL`); `BackendNotInstalled`
-    where the framework is missing.
+    was written for another version of the contract (`multisched.runtime.protocol.PROTOCOL`). Raises
+    `BackendNotInstalled` if the framework is not installed.
 
     >>> get_backend("numpy").name
     'numpy'
@@ -80,7 +84,7 @@ def _load(backend: Any, name: str) -> Backend:
         if registered in _entry_points() and registered != _ANY_NAMESPACE:
             if registered not in _loaded:
                 _loaded[registered] = _checked_version(_adapter(registered)())
-            if registered != name:  # a module of the framework, if there is one, and it is a namespace
+            if registered != name:  # checks that it is a namespace of the framework
                 _namespace_module(backend, name)
             return _loaded[registered]
     module = _namespace_module(backend, name)
@@ -100,16 +104,16 @@ def _adapter(name: str) -> Any:
         ) from cause
 
 
-def _checked_version(adapter: Any) -> Backend:
-    """The adapter, if it was written for this version of the contract."""
+def _checked_version(adapter: Backend) -> Backend:
+    """The adapter, if it was written for this version of the contract of backends."""
     version = getattr(adapter, "protocol", 1)
     if type(version) is not int or version != PROTOCOL:
         older = "multisched" if type(version) is int and version > PROTOCOL else "the package of the adapter"
         raise UnknownBackend(
-            f"The adapter {adapter!r} was written for version {version!r} of the contract of backends, and "
+            f"The adapter {adapter!r} was written for version {version!r} of the contract of backends, but "
             f"this multisched has version {PROTOCOL}. Update {older}."
         )
-    return adapter  # type: ignore[no-any-return]
+    return adapter
 
 
 def _namespace_module(backend: Any, name: str) -> ModuleType:
@@ -123,7 +127,7 @@ def _namespace_module(backend: Any, name: str) -> ModuleType:
     missing = [function for function in ("asarray", "astype", "where", "isdtype") if not hasattr(module, function)]
     if missing:
         raise UnknownBackend(
-            f"The module {name!r} is no array API namespace: it lacks {', '.join(missing)}. {_expected()}"
+            f"The module {name!r} is not an array API namespace: it lacks {', '.join(missing)}. {_expected()}"
         )
     return module
 
@@ -138,14 +142,14 @@ def _expected() -> str:
 
 
 class use_backend:  # noqa: N801  # called like a function: ms.use_backend("torch")
-    """Choose the backend of what is declared from now on in this context; also as a context manager.
+    """Choose the backend of later declarations in this thread or task. Also a context manager.
 
     >>> with use_backend("numpy"):
     ...     get_backend().name
     'numpy'
     """
 
-    def __init__(self, backend: Any):
+    def __init__(self, backend: BackendLike):
         self._token: Token[Any] | None = _selected.set(get_backend(backend))
 
     def __enter__(self) -> Self:
