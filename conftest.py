@@ -13,7 +13,7 @@ import multisched as ms
 import multisched.averages
 import multisched.schedules  # else pytest, given one file of these, loads it a second time
 
-ALL = ("numpy", "jax", "torch", "array_api_strict")
+pytest_plugins = ["multisched.pytest_plugin"]  # where the package is not installed, too
 
 # The same examples at each run, so that CI tells of changes in the code alone; "thorough" draws anew.
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -21,34 +21,6 @@ settings.register_profile("few", max_examples=5, derandomize=True, **_common)
 settings.register_profile("quick", max_examples=25, derandomize=True, **_common)
 settings.register_profile("thorough", max_examples=1000, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--backends",
-        default=None,
-        help=f"comma-separated backends that must be tested, of {', '.join(ALL)}; by default all that are installed",
-    )
-
-
-def _installed(name):
-    return importlib.util.find_spec(name) is not None
-
-
-def tested_backends(config):
-    """The backends named by --backends, which must be installed, or else all installed ones."""
-    named = config.getoption("--backends")
-    if named is None:
-        return [name for name in ALL if _installed(name)]
-    backends = named.split(",")
-    if missing := [name for name in backends if name not in ALL or not _installed(name)]:
-        raise pytest.UsageError(f"--backends names {missing}, which cannot be imported here")
-    return backends
-
-
-def pytest_generate_tests(metafunc):
-    if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", tested_backends(metafunc.config), indirect=True)
 
 
 def pytest_collection_finish():
@@ -75,17 +47,16 @@ def unsynced():
         yield
 
 
-@pytest.fixture
-def backend(request):
-    """The name of a backend, which is in use during the test."""
-    if request.param == "array_api_strict":
-        import array_api_strict
+@pytest.fixture(scope="session", autouse=True)
+def newest_standard():
+    """array_api_strict keeps to one version of the standard."""
+    if importlib.util.find_spec("array_api_strict") is None:
+        return
+    import array_api_strict
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns that a flag may change: the version tested is the newest
-            array_api_strict.set_array_api_strict_flags(api_version="2024.12")
-    with ms.use_backend(request.param):
-        yield request.param
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns that a flag may change: the version tested is the newest
+        array_api_strict.set_array_api_strict_flags(api_version="2024.12")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,12 @@
-"""What every adapter must pass, and what whoever writes one runs on theirs.
+"""What every rule and every adapter must pass, and what whoever writes one runs on theirs.
 
-`check_backend(backend)` runs all of it; `CHECKS` has the checks one by one, to be run by a test for each:
+`check_schedule(lr)` and `check_statistic(rule)` check a rule against the laws of `docs/design.md`:
+
+    def test_my_schedule():
+        multisched.testing.check_schedule(my_schedule(0.1, 100))
+
+`check_backend(backend)` runs all that an adapter must pass; `CHECKS` has the checks one by one, to be run by a test for
+each:
 
     @pytest.mark.parametrize("check", multisched.testing.CHECKS, ids=lambda check: check.__name__)
     def test_conformance(check):
@@ -11,9 +17,22 @@ from typing import Any
 
 from multisched.runtime.registry import get_backend
 from multisched.testing import blending, description, operations, running, shaping, transfer, trees, whole
+from multisched.testing.law import Law
+from multisched.testing.schedules import SCHEDULE_LAWS, check_schedule
+from multisched.testing.statistics import STATISTIC_LAWS, check_statistic
 from multisched.testing.support import Check, ConformanceError
 
-__all__ = ["CHECKS", "Check", "ConformanceError", "check_backend"]
+__all__ = [
+    "CHECKS",
+    "SCHEDULE_LAWS",
+    "STATISTIC_LAWS",
+    "Check",
+    "ConformanceError",
+    "Law",
+    "check_backend",
+    "check_schedule",
+    "check_statistic",
+]
 
 CHECKS: tuple[Check, ...] = (
     *description.CHECKS,

@@ -1,0 +1,77 @@
+"""How a law is told: its number, its name, what it says, and where a rule breaks it."""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from multisched.arrays import Array
+from multisched.errors import BackendNotInstalled, brief
+from multisched.runtime.protocol import Backend
+from multisched.runtime.registry import available_backends, get_backend
+from multisched.testing.support import require
+
+
+class Law(NamedTuple):
+    """One law of rules, as `docs/design.md` numbers it."""
+
+    number: int
+    name: str
+    says: str
+    """The law in a sentence."""
+    check: Callable[[Any, Backend], None]
+    """`check(rule, adapter)` raises `AssertionError` where the rule breaks the law on this backend."""
+
+
+def law(number: int, name: str) -> Callable[[Callable[[Any, Backend], None]], Law]:
+    """Make a law of a function `check(rule, adapter)`, whose docstring says it.
+
+    Whatever the function raises becomes an `AssertionError` that names the law, the rule and the backend.
+    """
+
+    def decorate(check: Callable[[Any, Backend], None]) -> Law:
+        says = " ".join((check.__doc__ or "").split())
+
+        @wraps(check)
+        def checked(rule: Any, backend: Backend) -> None:
+            try:
+                check(rule, backend)
+            except Exception as found:
+                reason = str(found) if isinstance(found, AssertionError) else f"{type(found).__name__}: {found}"
+                raise AssertionError(
+                    f"{brief(rule, 200)} breaks law {number}, {name}, on {backend.name!r}: {says}\n{reason}"
+                ) from found
+
+        return Law(number, name, says, checked)
+
+    return decorate
+
+
+def adapters(backends: Any = None) -> Iterator[Backend]:
+    """The adapters of the named backends; by default of those whose framework is installed."""
+    for name in available_backends() if backends is None else backends:
+        try:
+            yield get_backend(name)
+        except BackendNotInstalled:
+            if backends is not None:
+                raise
+
+
+def within(given: object, got: Any, expected: Any, ulps: float, largest: float, dtype: str = "float32") -> None:
+    """Require that numbers are as expected: not finite where these are not, and else within units in the last place.
+
+    A unit is that of `largest`, the largest operand, in `dtype`.
+    """
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    require(got.shape == expected.shape, given, f"the shape {expected.shape}", f"the shape {got.shape}")
+    unit = float(np.spacing(np.asarray(max(abs(largest), float(np.finfo(dtype).tiny)), dtype)))
+    finite = np.isfinite(expected)
+    near = np.abs(np.where(finite, got - np.where(finite, expected, 0), 0)) <= ulps * unit
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected)) | (finite & near)
+    require(same.all(), given, f"{expected} to {ulps:g} units in the last place of {dtype} at {largest:g}", got)
+
+
+def on_host(backend: Backend, array: Array) -> np.ndarray:
+    """A copy of an array on the host."""
+    return np.array(backend.to_numpy(array))
