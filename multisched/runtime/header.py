@@ -1,8 +1,8 @@
-"""The header of a safetensors file: how its arrays look and where they lie, what else is said of them, and checksums.
+"""The header of a safetensors file: the dtypes, shapes and places of its arrays, metadata, and checksums.
 
-A file is the length of its header in 8 bytes, the header, which is JSON, and the bytes of the arrays. The format knows
-no checksums, so they stand in its metadata, which other readers pass over: one of each array, and one of the header.
-All have one width, so that the header can be written before the arrays, and again once their checksums are known.
+A file consists of the length of the header in 8 bytes, the header, which is JSON, and the bytes of the arrays. The
+format has no checksums. So they are kept in the metadata, which other readers ignore: one for each array, and one for
+the header. They have a fixed width: the header is written once before the arrays, and again with their checksums.
 
 Source: https://huggingface.co/docs/safetensors, "Format".
 """
@@ -29,19 +29,20 @@ _SIZES = {dtype: int("".join(filter(str.isdigit, dtype)) or 8) // 8 for dtype in
 _METADATA = "__metadata__"
 _ARRAYS, _HEADER = "multisched.checksums", "multisched.header"
 _EARLIER = "multisched.crc32"
-"""The checksums of the arrays in files of earlier versions, which had none of the header."""
+"""The checksums of the arrays in files of earlier versions, which had no checksum of the header."""
 _UNKNOWN = "0" * 8
+_KEY = f'"{_HEADER}":"'.encode()
 
 _LONGEST = 100_000_000
-"""Bytes of a header; other readers of the format refuse a longer one, too."""
+"""The most bytes of a header; other readers of the format refuse a longer one, too."""
 _AXES = 64
-"""As many as NumPy's arrays have at most."""
+"""The most axes of an array, as in NumPy."""
 _DIGITS = 20
-"""Of the largest number of bytes that an array can have, and a sign."""
+"""The most digits of a number: an array has fewer than 2**63 bytes."""
 
 
 class Entry(NamedTuple):
-    """An array in a file: its form, and where its bytes lie after the header."""
+    """An array in a file: its dtype and shape, and where its bytes lie after the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -50,15 +51,15 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What stands before the arrays."""
+    """The contents of a header."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
     """Without the checksums."""
     checksums: Mapping[str, str] | None
-    """Of each array; None in a file of others, which has none."""
+    """By array; None in a file of another program, which has none."""
     size: int
-    """In bytes, with the length."""
+    """The number of bytes before the arrays."""
 
 
 def checksum(data: Any) -> str:
@@ -72,7 +73,7 @@ def has(dtype: str) -> bool:
 
 
 def laid_out(forms: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, Entry]:
-    """Arrays of these dtypes and shapes in the order in which they lie: the widest first, so that all are aligned."""
+    """The places of arrays of these dtypes and shapes: the widest dtypes come first, so that all are aligned."""
     entries, at = {}, 0
     for name in sorted(forms, key=lambda name: (-_SIZES[forms[name][0]], name)):
         dtype, shape = forms[name]
@@ -83,9 +84,9 @@ def laid_out(forms: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, Entr
 
 
 def written(entries: Mapping[str, Entry], metadata: Mapping[str, str], checksums: Mapping[str, str] | None) -> bytes:
-    """The header of a file. Without the checksums it is as long as with them.
+    """The bytes of a header; their number is the same with and without checksums.
 
-    Raises `ValueError` for one that no reader of the format would take.
+    Raises `ValueError` for a header that readers of the format would refuse.
     """
     if _METADATA in entries:
         raise ValueError(f"the format keeps the name {_METADATA!r} for itself")
@@ -99,18 +100,26 @@ def written(entries: Mapping[str, Entry], metadata: Mapping[str, str], checksums
     if len(text) > _LONGEST:
         raise ValueError(f"its header would have {len(text)} bytes, more than the {_LONGEST} that the format allows")
     header = len(text).to_bytes(8, "little") + text
-    at = _place(header)
-    return header[:at] + checksum(header).encode() + header[at + len(_UNKNOWN) :]
+    return _with_sum(header, checksum(header).encode())
 
 
-def _place(header: bytes) -> int:
-    """Where the checksum of a header stands. In names and texts quotes are escaped, so that none is taken for it."""
-    key = f'"{_HEADER}":"'.encode()
-    return header.index(key) + len(key)
+def _slot(header: bytes) -> slice:
+    """Where the checksum of a header stands in it.
+
+    The key is found by its quotes: those in names and texts are escaped, so neither can be taken for it.
+    """
+    start = header.index(_KEY) + len(_KEY)
+    return slice(start, start + len(_UNKNOWN))
+
+
+def _with_sum(header: bytes, digits: bytes) -> bytes:
+    """A header with these digits as its checksum."""
+    slot = _slot(header)
+    return header[: slot.start] + digits + header[slot.stop :]
 
 
 def size_of(first: bytes, length: int) -> int:
-    """The bytes before the arrays in a file of `length` bytes that begins with `first`, its first 8."""
+    """The number of bytes before the arrays, in a file of `length` bytes whose first 8 are `first`."""
     size = 8 + int.from_bytes(first, "little")
     if len(first) < 8 or size > length:
         raise ValueError("it is shorter than its header")
@@ -120,13 +129,14 @@ def size_of(first: bytes, length: int) -> int:
 
 
 def read(head: bytes, length: int) -> Header:
-    """The header of a file of `length` bytes, of which `head` are those before the arrays.
+    """Read the header of a file of `length` bytes; `head` are the bytes before the arrays.
 
-    Raises `ValueError`, `TypeError` or `RecursionError` if it is none. Takes time and memory in proportion to `head`.
+    Raises `ValueError`, `TypeError` or `RecursionError` if they are not a header. Takes time and memory in proportion
+    to the length of `head`.
     """
     document = _parsed(head[8:].decode())
     if not isinstance(document, dict):
-        raise TypeError("its header is no table")
+        raise TypeError("its header is not a JSON object")
     metadata = _texts(document.get(_METADATA, {}), "its metadata")
     entries = {name: _entry(name, fields) for name, fields in document.items() if name != _METADATA}
     at = 0
@@ -144,12 +154,12 @@ def read(head: bytes, length: int) -> Header:
     if _HEADER in metadata and not _is_whole(head):
         again = head[8:].rstrip(b" ") == _compact(document)
         if not (again and _was_whole(found, metadata[_HEADER])):
-            raise ValueError("the checksum of its header is another")
+            raise ValueError("its header does not have the checksum that it was written with")
     return found
 
 
 def _parsed(text: str) -> Any:
-    """A JSON document without what no header has: names given twice, and numbers that are not whole or endless."""
+    """Parse a JSON document, and refuse what no header has: repeated names, fractions, and numbers of many digits."""
     return json.loads(
         text, object_pairs_hook=_table, parse_int=_whole_number, parse_float=_refused, parse_constant=_refused
     )
@@ -174,18 +184,18 @@ def _refused(number: str) -> Any:
 
 
 def _compact(document: dict[str, Any]) -> bytes:
-    """A header as other writers of the format make it. Half a pair of surrogates, which UTF-8 lacks, becomes a `?`."""
+    """A header as other programs write it. A lone surrogate, which UTF-8 cannot encode, becomes a `?`."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def _texts(table: Any, what: str) -> dict[str, str]:
     if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
-        raise TypeError(f"{what} is no table of texts")
+        raise TypeError(f"{what} is not an object of strings")
     return table
 
 
 def _checksums(metadata: Mapping[str, str]) -> dict[str, str] | None:
-    """The checksums of the arrays; any key of them tells that the file is ours."""
+    """The checksums of the arrays, or None if this library did not write the file."""
     if _ARRAYS in metadata or _HEADER in metadata:
         if _ARRAYS not in metadata or _HEADER not in metadata:
             raise ValueError("it has one kind of checksums without the other")
@@ -193,49 +203,44 @@ def _checksums(metadata: Mapping[str, str]) -> dict[str, str] | None:
     if _EARLIER in metadata:
         sums = _parsed(metadata[_EARLIER])
         if not isinstance(sums, dict) or not all(isinstance(each, int) for each in sums.values()):
-            raise TypeError("its checksums are no table of numbers")
+            raise TypeError("its checksums are not an object of numbers")
         return {name: f"{each:08x}" for name, each in sums.items()}
     return None
 
 
 def _is_whole(head: bytes) -> bool:
-    """Whether a header is, to the byte, the one that we wrote."""
-    key = f'"{_HEADER}":"'.encode()
-    at = head.find(key) + len(key)
-    blank = head[:at] + _UNKNOWN.encode() + head[at + len(_UNKNOWN) :]
-    return key in head and head[at : at + len(_UNKNOWN)] == checksum(blank).encode()
+    """Whether a header is, byte for byte, the one that this library wrote."""
+    return _KEY in head and head[_slot(head)] == checksum(_with_sum(head, _UNKNOWN.encode())).encode()
 
 
 def _was_whole(found: Header, expected: str) -> bool:
-    """Whether a header that another program wrote again, in its own order, says what ours said.
+    """Whether a header that another program wrote anew, in its own order, has the contents that ours had.
 
-    Ours is made again from what it said. It has the metadata sorted by name, and had it in the reverse order in 0.1.
+    Our header is rebuilt from the contents. Its metadata are sorted by name; version 0.1 sorted them in reverse.
     """
     laid = laid_out({name: (entry.dtype, entry.shape) for name, entry in found.entries.items()})
     orders = (dict(sorted(found.metadata.items(), reverse=reverse)) for reverse in (False, True))
-    return any(_sum_in(written(laid, metadata, found.checksums)) == expected.encode() for metadata in orders)
-
-
-def _sum_in(header: bytes) -> bytes:
-    at = _place(header)
-    return header[at : at + len(_UNKNOWN)]
+    ours = (written(laid, metadata, found.checksums) for metadata in orders)
+    return any(header[_slot(header)] == expected.encode() for header in ours)
 
 
 def _entry(name: str, fields: Any) -> Entry:
     if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
-        raise TypeError(f"{named(name)} is not described as an array is")
+        raise TypeError(f"the entry {named(name)} does not describe an array")
     code, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(code, str) or code not in _DTYPES:
-        raise ValueError(f"{named(name)} is of dtype {named(code)}, expected one of {', '.join(_DTYPES)}")
+        raise ValueError(f"{named(name)} has the dtype {named(code)}, expected one of {', '.join(_DTYPES)}")
     dtype = _DTYPES[code]
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
-        raise TypeError(f"the shape and the place of {named(name)} are no lists of whole numbers")
+        raise TypeError(f"the shape and the offsets of {named(name)} are not lists of whole numbers")
     if len(shape) > _AXES:  # before they are multiplied
         raise ValueError(f"{named(name)} has {len(shape)} axes, more than the {_AXES} that an array can have")
     start, end = offsets
     if end - start != prod(shape) * _SIZES[dtype]:
-        raise ValueError(f"{named(name)} has {end - start} bytes, and not those of its shape and dtype")
-    if prod(axis or 1 for axis in shape) * _SIZES[dtype] >= 2**63:  # without elements, and too large all the same
+        raise ValueError(f"{named(name)} has {end - start} bytes, which does not fit its shape and dtype")
+    if (
+        prod(axis or 1 for axis in shape) * _SIZES[dtype] >= 2**63
+    ):  # an array without elements can have a shape that is too large
         raise ValueError(f"{named(name)} has a shape that no array can have")
     return Entry(dtype, tuple(shape), start, end)
 
