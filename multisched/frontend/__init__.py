@@ -1,1 +1,1 @@
-"""The documented system: variables that record their own updates, and functions that apply them or not."""
+"""Variables that record their own updates, and functions that apply these updates."""

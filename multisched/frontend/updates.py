@@ -1,4 +1,4 @@
-"""The updates that variables record of themselves, and what is listed of the current graph."""
+"""The recorded updates of variables, and lists of what the current graph contains."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -22,14 +22,15 @@ def get_updates(
 ) -> dict[Variable, Tensor]:
     """The recorded updates, `{variable: its value after the update}`, in the order of declaration.
 
-    `name` and `scope` are globs over those of the variable; `variables` takes these alone, in their order, of any
-    graph. Nothing is applied before a function is built with them.
+    `name` and `scope` are globs that the variable's name and scope must match. `variables` selects these variables
+    alone, in the given order and of any graph. An update is applied only by a function that is built with it.
 
-    An update is listed as long as somebody holds its variable, what was declared with it, or a tensor made of either.
-    Functions that were built with it do not count: where the cell of a notebook is run again, its names are bound to
-    new variables, and the updates of those from its last run are gone, though the function of the last run is there.
-    What a notebook keeps in its history (`Out`, `_`) is held; `ms.current_graph().reset()` forgets it, too. The new
-    variables have new names, as `EMA` in `/ExponentialMovingAverage_1/`; after `reset()` they have the old ones.
+    An update is listed as long as the program refers to its variable, to a tensor that was declared with it, or to a
+    tensor made of either. A function that was built with the update does not count. So when a notebook cell is run
+    again and binds its names to new variables, the updates of the old variables are no longer listed, even if the old
+    function is still there. The history of a notebook (`Out`, `_`) counts; `ms.current_graph().reset()` forgets
+    everything. The new variables have new paths, such as `/ExponentialMovingAverage_1/EMA`; after `reset()` they have
+    the old ones.
 
     >>> import multisched as ms
     >>> ms.current_graph().reset()
@@ -46,9 +47,9 @@ def get_updates(
 
 
 def add_updates(updates: Mapping[Variable, Any]) -> None:
-    """Record updates of variables, in place of those recorded before.
+    """Record updates of variables, replacing those recorded before.
 
-    Raises `NotAVariable`, `UpdateShapeError`, `UpdateTypeError` or `BackendMismatch`; then none of them is recorded.
+    Raises `NotAVariable`, `UpdateShapeError`, `UpdateTypeError` or `BackendMismatch`, and then records none of them.
     """
     commit([partial(setattr, v, "recorded", tensor) for v, tensor in checked_updates(updates).items()])
 
@@ -70,21 +71,24 @@ def get_ops(name: str = "*", scope: str = "*") -> list[Op]:
 
 
 def reset_variables(name: str = "*", scope: str = "*") -> None:
-    """Set the variables that match two globs back to their first values."""
+    """Set the variables whose name and scope match two globs back to their first values."""
     variables = get_variables(name, scope)
     assign({v: v._initial() for v in variables})
 
 
 def checked_variable(variable: Any) -> Variable:
+    """The variable, if it is one; else raises `NotAVariable`."""
     if not isinstance(variable, Variable):
-        raise NotAVariable(f"Only variables can be updated, got {shown(variable)}. Declare one: ms.Variable(init).")
+        raise NotAVariable(
+            f"Only variables can be updated, got {shown(variable)}. Declare a variable: ms.Variable(init)."
+        )
     return variable
 
 
 def checked_updates(updates: Any) -> dict[Variable, Tensor]:
-    """`updates` as tensors of exactly the shape, dtype and backend of their variables."""
+    """The updates as tensors that have the shape, dtype and backend of their variables."""
     if not isinstance(updates, Mapping):
-        raise NotAVariable(f"Updates are a dict {{variable: tensor}}, got {shown(updates)}.")
+        raise NotAVariable(f"Updates must be a dict {{variable: tensor}}, got {shown(updates)}.")
     return {checked_variable(v): _checked_update(v, value) for v, value in updates.items()}
 
 
@@ -92,7 +96,8 @@ def _checked_update(variable: Variable, value: Any) -> Tensor:
     xp, value = variable.xp, plain_number(value)
     if is_symbolic(value) and value.backend is not variable.backend:
         raise BackendMismatch(
-            f"The update {value} is of backend {value.backend.name!r}, {variable} of backend {variable.backend.name!r}."
+            f"The update {value} is of backend {value.backend.name!r}, but {variable} is of backend "
+            f"{variable.backend.name!r}. Declare both with the same backend=."
         )
     weak = is_number(value) and (isinstance(value, bool) or variable.dtype != "bool")
     fits = weak and isinstance(value, bool) == (variable.dtype == "bool")
@@ -101,10 +106,10 @@ def _checked_update(variable: Variable, value: Any) -> Tensor:
     else:
         tensor = xp.asarray(value)
     if tensor.shape != variable.shape:
-        raise UpdateShapeError(f"The update of {variable} has another shape: {tensor.shape}, from {value!r}.")
+        raise UpdateShapeError(f"The update of {variable} must have its shape, got {tensor.shape} from {value!r}.")
     if tensor.dtype != variable.dtype:
         raise UpdateTypeError(
-            f"The update of {variable} has another dtype: {tensor.dtype}, from {value!r}. "
+            f"The update of {variable} must have its dtype, got {tensor.dtype} from {value!r}. "
             f"Cast it: xp.astype(tensor, {variable.dtype!r}) with xp = tensor.__array_namespace__()."
         )
     return tensor

@@ -1,4 +1,4 @@
-"""Variables: declared tensors that hold a value between calls."""
+"""Variables, which keep a value between calls, and placeholders, which get one at each call."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -22,27 +22,29 @@ __all__ = ["Placeholder", "Variable"]
 
 
 class Variable(Tensor):
-    """A tensor with a value of its own, which lives on a backend and changes when updates are applied.
+    """A tensor with a value of its own, which lives on a backend and changes when a function applies its updates.
 
     Parameters
     ----------
     init:
         The first value: a number, nested lists of them, or an array of the backend or of NumPy. It is copied.
     name:
-        Made unique within the current scope.
+        The name of the variable, which is made unique within the current scope.
     trainable:
-        A mark for `get_variables(trainable=True)`: whether an optimizer is meant to change it.
+        Whether an optimizer is meant to change the variable: a mark for `get_variables(trainable=True)`.
     dtype:
-        By default that of the array; float32 for Python floats, int32 for ints, bool for bools.
+        Default: the dtype of an array; float32 for Python floats, int32 for ints, bool for bools.
     backend:
-        By default that of the array given, else the one in use; see `get_backend`.
+        Default: the backend of `init` if that is an array, else the backend in use; see `get_backend`.
     device:
         A device of the backend, or its name.
 
     Raises
     ------
+    ConcreteValueError:
+        If `init` is a declared tensor, or not an array of numbers.
     UnknownBackend, BackendNotInstalled, DTypeError, DeviceError, InvalidName:
-        For what is not there. `ConcreteValueError` where `init` is a declared tensor or no number.
+        If the backend, dtype or device does not exist, or the name is not allowed.
 
     >>> w = Variable([1.0, 2.0], name="w", backend="numpy")
     >>> w.update([3.0, 4.0])
@@ -76,8 +78,8 @@ class Variable(Tensor):
         checked_name(name)
         if is_symbolic(init):
             raise ConcreteValueError(
-                f"The first value of a variable must be known now, got {init}. "
-                "Give an array, and let updates bring the variable to the tensor's value."
+                f"The first value of a variable must be known now, got the declared tensor {init}. Give an array; the "
+                "variable can get the value of the tensor by an update."
             )
         found = _backend_for(init, backend)
         value = init if found.owns(init) else _host(init)
@@ -97,7 +99,9 @@ class Variable(Tensor):
         self, backend: Backend, value: Array, dtype: str, name: str, trainable: bool, device: Any, lock: StateLock
     ) -> None:
         self.cell = Cell(backend.asarray(value, dtype, device), lock)
-        if isinstance(value, np.ndarray) and value.size and not any(value.strides):  # one number, however large
+        if (
+            isinstance(value, np.ndarray) and value.size and not any(value.strides)
+        ):  # one number, repeated by broadcasting
             kept = np.broadcast_to(value[(0,) * value.ndim].copy(), value.shape)
         else:
             kept = backend.to_numpy(self.cell.array)
@@ -114,11 +118,11 @@ class Variable(Tensor):
         return self._serial
 
     def stand_in(self) -> "Variable":
-        """The same variable, without a recorded update, for functions to hold.
+        """The same variable without its recorded update, for functions to refer to.
 
-        A function needs the value, but must not keep an update alive that nobody else holds: the cell of a notebook
-        that is run again declares a variable anew, while the function of the last run is still there. When nobody
-        holds this object any more, the graph lists the one that stands in for it.
+        A function needs the value, but must not keep an update alive that nothing else refers to: a notebook cell that
+        is run again declares its variable anew while the function of the last run still exists. Once nothing refers to
+        this variable any more, the graph lists the stand-in in its place.
         """
         if self._stand_in is None:
             self._stand_in, self.untaken = _StandIn(self), False
@@ -127,7 +131,7 @@ class Variable(Tensor):
 
     @classmethod
     def _of_rule(cls, start: Constant, name: str, device: Any, lock: StateLock) -> "Variable":
-        """A part of the state of a rule; the parts share a lock, since they are always used together."""
+        """A part of the state of a rule. The parts share a lock, since they are always used together."""
         variable = cls.__new__(cls)
         variable._setup(get_backend(start.xp.backend), start.value, start.dtype, name, False, device, lock)
         return variable
@@ -140,27 +144,27 @@ class Variable(Tensor):
 
     @property
     def value(self) -> Array:
-        """A snapshot: a copy of the value now, an array of the backend."""
+        """A copy of the current value, an array of the backend."""
         with self.cell.lock.lock:
             return self.backend.copy(self.cell.array)
 
     @property
     def device(self) -> Any:
-        raise AttributeError("device")  # the array API's attribute is for arrays that are somewhere now
+        raise AttributeError("device")  # array API code asks it of arrays, to place others beside them
 
     def update(self, value: Any) -> None:
-        """Set the value, to an array or number of the variable's shape.
+        """Set the value to an array or number of the variable's shape.
 
-        Raises `UpdateShapeError` or `UpdateTypeError`, with the variable as it was.
+        Raises `UpdateShapeError` or `UpdateTypeError` if it does not fit, and then leaves the variable as it was.
         """
         assign({self: self._accepted(value, f"The new value of {self}")})
 
     def reset(self) -> None:
-        """Set the value back to the first one."""
+        """Set the value back to the first value."""
         assign({self: self._initial()})
 
     def _accepted(self, value: Any, what: str) -> Array:
-        """`value` as a new array that can overwrite the variable."""
+        """The value as a new array with which the variable can be overwritten."""
         value = checked(
             self.backend,
             value,
@@ -174,7 +178,7 @@ class Variable(Tensor):
 
 
 class _StandIn(Variable):
-    """A variable for functions to hold, of the same name and value as another one, with no update recorded for it."""
+    """A variable that shares name and value with another one, without a recorded update; see `Variable.stand_in`."""
 
     __slots__ = ()
 
@@ -205,13 +209,13 @@ class Placeholder(_Placeholder):
     Parameters
     ----------
     shape:
-        A tuple of non-negative integers, or one of them.
+        A tuple of non-negative integers, or one integer.
     dtype:
-        A name of the array API standard, or a dtype of any framework.
+        The name of a dtype in the array API standard, or a dtype of any framework.
     name:
-        Made unique within the current scope.
+        The name of the placeholder, which is made unique within the current scope.
     backend:
-        By default the one in use; see `get_backend`.
+        Default: the backend in use; see `get_backend`.
 
     >>> Placeholder((2,), "float32", backend="numpy")
     Placeholder(name=Placeholder, shape=(2,), dtype=float32, scope=/)
@@ -224,9 +228,9 @@ class Placeholder(_Placeholder):
     ):
         sizes = shape if isinstance(shape, tuple | list) else (shape,)
         if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes):
-            raise ShapeError(f"The shape of a placeholder is a tuple of non-negative integers, got {shape!r}.")
+            raise ShapeError(f"The shape of a placeholder must be a tuple of non-negative integers, got {shape!r}.")
         found, name_of_dtype = get_backend(backend), dtype_argument(dtype)
-        found.dtype(name_of_dtype)  # raises where the backend lacks it
+        found.dtype(name_of_dtype)  # raises if the backend lacks it
         super().__init__(tuple(map(int, sizes)), name_of_dtype, recording_namespace(found), checked_name(name))
 
 
@@ -242,7 +246,7 @@ def dtype_argument(dtype: Any) -> str:
 
 
 def assign(new: Mapping[Variable, Array]) -> None:
-    """Make arrays, which must fit, the values of variables: all of them or, if there is an error, none."""
+    """Set variables to arrays, which must fit: all of them or, after an error, none."""
     locks = in_order(v.cell.lock for v in new)
     refuse_within(locks, f"To set {listed(v.path for v in new)}")
     by_backend: dict[Backend, list[Variable]] = {}
@@ -257,7 +261,7 @@ def assign(new: Mapping[Variable, Array]) -> None:
 
 
 def values_of(variables: Mapping[str, Variable]) -> dict[str, Array]:
-    """Copies of the values of variables, all of one moment."""
+    """Copies of the values of variables, all taken at one moment."""
     locks = in_order(v.cell.lock for v in variables.values())
     return holding(locks, lambda: {key: v.backend.copy(v.cell.array) for key, v in variables.items()})
 
@@ -266,7 +270,7 @@ def _backend_for(init: Any, backend: Any) -> Backend:
     if backend is None and not isinstance(init, np.ndarray | np.generic | list | tuple) and not is_number(init):
         try:
             return get_backend(namespace_of(init))
-        except TypeError:  # no array: the error comes with the value
+        except TypeError:  # not an array: the check of the value raises the error
             pass
     return get_backend(backend)
 
@@ -275,7 +279,9 @@ def _host(init: Any) -> np.ndarray:
     try:
         array = np.asarray(init)
     except Exception as cause:
-        raise ConcreteValueError(f"A variable starts as an array of numbers, got {init!r}: {cause}") from cause
+        raise ConcreteValueError(
+            f"The first value of a variable must be an array of numbers, got {init!r}: {cause}"
+        ) from cause
     if dtype_name(array.dtype) not in BITS:
-        raise ConcreteValueError(f"A variable starts as an array of numbers, got {init!r}.")
+        raise ConcreteValueError(f"The first value of a variable must be an array of numbers, got {init!r}.")
     return array

@@ -1,1 +1,1 @@
-"""The contract with backends, and how they are found."""
+"""The contract with backends, how backends are found, and what is shared by all that runs on them."""

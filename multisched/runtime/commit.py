@@ -1,9 +1,9 @@
-"""Several writes that happen as one: no signal, no exception and no fork comes between the first and the last.
+"""Several writes as one: no signal, exception or fork comes between the first and the last.
 
-Python runs the handlers of signals, which may raise, between the bytecodes of its own code, but never inside a function
-written in C. So everything that can fail comes first (checks, computing, allocation), and what is left is a list of
-calls of C functions that another C function makes. A Python loop over the same calls is torn by nearly every signal
-that arrives while it runs.
+Python runs signal handlers, which may raise, between the bytecodes of Python code, but never inside a C function. So
+everything that can fail comes first: checks, computation, allocation. What remains is a list of calls of C functions,
+and another C function makes them all. A Python loop over the same calls would be interrupted between two of them by
+nearly every signal that arrives while it runs.
 """
 
 import os
@@ -25,19 +25,19 @@ exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 def commit(writes: Iterable[Callable[[], object]]) -> None:
     """Call each of `writes`: C functions with their arguments, such as `partial(array.__setitem__, ..., new)`.
 
-    The iterable must be made in C, too: a list, a tuple, or a `map` of a C function; no generator. A process that is
-    forked meanwhile, by another thread, begins after the last of the writes.
+    The iterable must be implemented in C as well: a list, a tuple, or a `map` of a C function, but not a generator. A
+    fork by another thread waits until the last write is done.
     """
     with _gates.own:
         exhaust(map(call, writes))
 
 
 Writes = Iterable[object]
-"""An iterator written in C, which makes one write at each step; `exhaust(writes)` makes them all as one."""
+"""An iterator implemented in C that makes one write at each step. `exhaust(writes)` makes them all as one."""
 
 
 def writes_to(backend: Backend, cells: Sequence[Cell], new: Sequence[Array]) -> Writes:
-    """What makes `new`, which fit, the values of cells of a backend; the caller holds the locks of the cells."""
+    """The writes that set the cells of a backend to new arrays, which must fit. The caller holds the cells' locks."""
     if not backend.in_place:
         return map(setattr, cells, repeat("array"), new)
     if overwriting := overwriting_of(backend):
@@ -46,9 +46,9 @@ def writes_to(backend: Backend, cells: Sequence[Cell], new: Sequence[Array]) -> 
 
 
 def overwriting_of(backend: Backend) -> Callable[[Sequence[Array], Sequence[Array]], Writes] | None:
-    """The method `overwriting` of an adapter, if it says what its `overwrite` does.
+    """The method `overwriting` of an adapter, if it matches the adapter's `overwrite`.
 
-    Without one, arrays are overwritten by `overwrite`, and an interrupt may come between two of them.
+    Without it, arrays are written by `overwrite`, and an interrupt may come between two of them.
     """
     method: Callable[[Sequence[Array], Sequence[Array]], Writes] | None
     method = prepared_by(backend, "overwriting", "overwrite")
@@ -56,10 +56,9 @@ def overwriting_of(backend: Backend) -> Callable[[Sequence[Array], Sequence[Arra
 
 
 def prepared_by(backend: Backend, prepares: str, plain: str) -> Any:
-    """The method of an adapter that prepares what its method `plain` does; None if it has none.
+    """The method of an adapter that prepares what its method `plain` does, or None.
 
-    One that is inherited does not count where `plain` is overruled by a class derived from that which defines it: it
-    would do what the adapter's base does, and not what the adapter does.
+    An inherited method does not count if a derived class overrides `plain`: it would prepare what the base class does.
     """
     for base in type(backend).__mro__:
         if prepares in vars(base):
@@ -72,9 +71,9 @@ def prepared_by(backend: Backend, prepares: str, plain: str) -> Any:
 def exchanging(
     backend: Backend, run: Callable[..., Sequence[Array]], cells: Sequence[Cell], jit: bool
 ) -> Callable[..., Sequence[Array]]:
-    """`run(*arrays of cells, *others) -> (*outputs, *new arrays of cells)`, compiled.
+    """Compile `run(*arrays of cells, *others) -> (*outputs, *new arrays of cells)`.
 
-    It consumes none of its arguments: after an error the state of before the call must still be there.
+    The compiled function consumes none of its arguments, because the old state must remain after an error.
     """
     if method := getattr(backend, "exchanging", None):
         return method(run, cells, jit)  # type: ignore[no-any-return]  # `Extras.exchanging`
@@ -82,7 +81,7 @@ def exchanging(
 
 
 class _Gates(threading.local):
-    """One lock for each thread, held during its commits, so that threads do not wait for each other."""
+    """One lock per thread, held during its commits. Threads do not wait for each other; a fork waits for all."""
 
     def __init__(self) -> None:
         self.own = threading.RLock()

@@ -1,4 +1,4 @@
-"""What users hand in, as arrays of one backend: checked for shape and kind, and for being an array at all."""
+"""Checks of the values that users pass for inputs, variables and states: whether they are arrays of the right form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,36 +23,39 @@ def checked(
     type_error: type[MultischedError],
     traced: bool = False,
 ) -> Any:
-    """`value`, an array of this backend or something for NumPy, if it fits `shape` and can be cast to `dtype` safely.
+    """Return the value as an array if it has this shape and can be cast to `dtype` safely.
 
-    Casts may narrow within a kind (float64 to float32) or go to a wider one (int to float), never to a narrower kind,
-    and integers must be in range (those of a traced value are not known). `what` opens the error: "The input for
-    Placeholder(...)".
+    It may be an array of the backend or anything that NumPy converts. A cast may narrow within a kind (float64 to
+    float32) or go to a wider kind (int to float), but never to a narrower kind. Integers must be in the range of
+    `dtype`, unless they are traced and not known yet. `what` begins the error: "The input for Placeholder(...)".
     """
     if is_symbolic(value):
-        raise type_error(f"{what} is declared and has no value now: {value}. Give an array.")
+        raise type_error(f"{what} must be an array, got the declared tensor {value}, which has no value now.")
     if not traced and backend.is_traced(value):
         raise TracedInputError(
             f"{what} is being traced by a compiler, and a variable cannot keep a traced value. Inside jit, scan, "
-            "vmap or grad use the pure form, with state = f.state at first:\n"
+            "vmap or grad use the pure form of the function, beginning with state = f.state:\n"
             "    outputs, state = f.pure(state, *arrays)"
         )
     if not backend.owns(value):
         value = _host_array(value, what, type_error)
     elif hasattr(backend, "unreadable") and (reason := backend.unreadable(value)):
-        raise type_error(f"{what} has no values: {reason}. Give an array that is still there.")
+        raise type_error(f"{what} has no values: {reason}. Give an array that has not been deleted or donated.")
     if tuple(value.shape) != shape:
         raise shape_error(f"{what} must have the shape {shape}, got the shape {tuple(value.shape)}.")
     given = dtype_name(value.dtype)
     if given not in BITS or _RANK[kind_of(given)] > _RANK[kind_of(dtype)]:
-        raise type_error(f"{what} must be of dtype {dtype} or one that casts to it without loss of kind, got {given}.")
+        raise type_error(f"{what} must have the dtype {dtype}, or one of its kind or a narrower kind, got {given}.")
     if kind_of(dtype) in ("int", "uint") and not traced and _may_overflow(given, dtype):
         _check_range(value if isinstance(value, np.ndarray) else backend.to_numpy(value), dtype, what, type_error)
     return value
 
 
 def _may_overflow(given: str, dtype: str) -> bool:
-    """Whether `given`, bool or integer, has values that an integer dtype lacks: compilers follow no `np.can_cast`."""
+    """Whether the dtype `given`, bool or integer, has values that an integer dtype lacks.
+
+    `np.can_cast` would say so, too, but `torch.compile` cannot trace it.
+    """
     signed = kind_of(given) == "int" and kind_of(dtype) == "uint"
     return kind_of(given) != "bool" and (signed or int_max(given) > int_max(dtype))
 
@@ -60,7 +63,7 @@ def _may_overflow(given: str, dtype: str) -> bool:
 def _check_range(value: np.ndarray, dtype: str, what: str, type_error: type[MultischedError]) -> None:
     limits = np.iinfo(dtype)
     if value.size and (value.min() < limits.min or value.max() > limits.max):
-        raise type_error(f"{what} has values out of the range of {dtype}: {value.min()} to {value.max()}.")
+        raise type_error(f"{what} has values outside the range of {dtype}: {value.min()} to {value.max()}.")
 
 
 def _host_array(value: Any, what: str, type_error: type[MultischedError]) -> np.ndarray:
@@ -74,9 +77,9 @@ def _host_array(value: Any, what: str, type_error: type[MultischedError]) -> np.
 
 
 def implied_dtype(backend: Backend, value: Any) -> str:
-    """The dtype of a variable that is given no other: that of an array, float32 or int32 for Python's numbers.
+    """The default dtype of a variable: that of an array; float32, int32, bool or complex64 for Python's numbers.
 
-    Where the backend lacks a 64-bit dtype, as JAX does by default, its 32-bit one.
+    If the backend lacks a 64-bit dtype, as JAX does by default, it is the 32-bit dtype of the kind.
     """
     if hasattr(value, "dtype"):
         dtype = dtype_name(value.dtype)
@@ -87,4 +90,4 @@ def implied_dtype(backend: Backend, value: Any) -> str:
 
 
 Initial = Callable[[], Array]
-"""Makes the array with which a variable starts, each time anew."""
+"""Makes a new array with the first value of a variable."""

@@ -1,7 +1,7 @@
-"""Arrays in files: safetensors, written atomically and array by array, with checksums of all that is in them.
+"""Arrays in safetensors files, which are written atomically, one array after another, with checksums.
 
-The format holds no code, so that a file from a stranger is safe to open; any backend reads any other's file. What is
-read, and what is allocated for it, is in proportion to the file, and to what the caller asks for.
+The format contains no code, so an untrusted file is safe to open. Any backend reads the files of any other. The time
+and memory to read a file are in proportion to its size and to what the caller asks for.
 """
 
 import errno
@@ -23,13 +23,13 @@ from multisched.runtime import header
 from multisched.runtime.paths import check_regular, shown_path, telling, text_of
 
 _ABANDONED = 60 * 60
-"""Seconds without a byte written after which a temporary file is one that a process left behind when it died."""
+"""A temporary file that has not been written for this many seconds was left behind by a process that died."""
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Later(NamedTuple):
-    """An array that is brought to the host when its turn comes, so that no two are there at once."""
+    """An array that is brought to the host when it is read, so that only one is there at a time."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -40,16 +40,16 @@ class Later(NamedTuple):
 def write_arrays(
     path: PathLike, arrays: Mapping[str, "np.ndarray | Later"], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays by name. The file at `path` is the old one or the new one, whole, whatever happens meanwhile.
+    """Write arrays by name. Whatever happens, the file at `path` is either the old one or the new one, and whole.
 
-    Raises `DTypeError` for what the format lacks, and `CheckpointError` for what cannot be written, before the file is
-    touched, and `CheckpointFileError` where the system refuses.
+    Raises `DTypeError` for a dtype that the format lacks and `CheckpointError` for what cannot be written, before the
+    file is touched. Raises `CheckpointFileError` if the system refuses.
     """
     path = text_of(path)
     forms = {name: _form(array) for name, array in arrays.items()}
     for name, (dtype, _) in forms.items():
         if not header.has(dtype):
-            raise DTypeError(f"{name}: safetensors has no dtype {dtype}.")
+            raise DTypeError(f"{name} has the dtype {dtype}, which safetensors files cannot hold.")
     metadata = dict(sorted((metadata or {}).items()))
     entries, checksums = header.laid_out(forms), dict[str, str]()
     try:
@@ -72,14 +72,14 @@ def _form(array: "np.ndarray | Later") -> tuple[str, tuple[int, ...]]:
 
 
 def _bytes(array: "np.ndarray | Later") -> Any:
-    """The bytes of an array as they are in a file, as an array, which shares its memory if it can."""
+    """The bytes of an array as a file holds them, in an array of bytes that shares memory if possible."""
     array = array.read() if isinstance(array, Later) else array
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
 
 
 @contextmanager
 def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A new file, which takes the place of the one that `path` leads to at the end of the block, and only then.
+    """A temporary file that replaces the file at `path` at the end of the block.
 
     It gets the mode and the owner of the file that it replaces, or those of any new file. Links are followed.
     """
@@ -87,7 +87,9 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     _clear(target)
     temporary = target.with_name(f"{_prefix(target)}{os.urandom(8).hex()}.partial")
-    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o700  # nobody else reads it before it is as the old
+    mode = (
+        0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o700
+    )  # nobody else may read it until it has the old mode
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
             if old is not None:
@@ -104,35 +106,35 @@ def _replacing(path: str) -> Iterator[BinaryIO]:
 
 
 def _replaceable(path: str) -> os.stat_result | None:
-    """What is known of the regular file that is to be replaced, if there is one; anything else there is an error."""
+    """The status of the regular file to be replaced, or None if there is none. Anything else there is an error."""
     try:
         old = os.stat(path)
     except FileNotFoundError:
         return None
     check_regular(old, "save to", path)
     effective = os.access in os.supports_effective_ids
-    if not os.access(path, os.W_OK, effective_ids=effective):  # to rename would not ask, but read-only is meant
-        message = f"Cannot save to {shown_path(path)}: the file is read-only. Remove it, or let it be written."
+    if not os.access(path, os.W_OK, effective_ids=effective):  # renaming would not ask, but the user wants to keep it
+        message = f"Cannot save to {shown_path(path)}: the file is read-only. Remove it, or make it writable."
         raise CheckpointDenied(message, errno.EACCES, path)
     return old
 
 
 def _make_alike(file: int, old: os.stat_result) -> None:
-    """Give an open file the owner and the mode of an old one, as far as the system lets."""
+    """Give an open file the owner and the mode of an old one, as far as the system permits."""
     if not hasattr(os, "fchown"):  # Windows
         return
     mode, new = stat.S_IMODE(old.st_mode) & 0o777, os.fstat(file)
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
         try:
             os.fchown(file, old.st_uid, old.st_gid)
-        except OSError:  # of another user: then the group is another, and may do what everybody may
+        except OSError:  # another user's file: the group changes, so it may do no more than everybody
             mode = mode & 0o707 | (mode & 0o007) << 3
-    with suppress(OSError):  # there are file systems without modes
+    with suppress(OSError):  # some file systems have no modes
         os.fchmod(file, mode)
 
 
 def _prefix(target: Path) -> str:
-    """How the names of temporary files for a target begin; they are no longer than any file system allows."""
+    """The beginning of the names of temporary files for a target, short enough for any file system."""
     name = target.name
     if len(os.fsencode(name)) > 100:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -140,7 +142,7 @@ def _prefix(target: Path) -> str:
 
 
 def _clear(target: Path) -> None:
-    """Remove what processes that died while they wrote `target` have left; one that lives has written lately."""
+    """Remove temporary files that dead processes left behind; a live one has written to its file recently."""
     ours = re.compile(re.escape(_prefix(target)) + "[0-9a-f]{16}[.]partial")
     with suppress(OSError):  # a folder that cannot be listed may still be written to
         for name in filter(ours.fullmatch, os.listdir(target.parent)):
@@ -152,17 +154,17 @@ def _clear(target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name of a file last through a loss of power, where folders can be opened."""
+    """Make sure that a renamed file survives a loss of power, on systems where folders can be opened."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:  # a folder that may be written to and not be read
+    except PermissionError:  # a folder that may be written but not read
         return
     try:
         os.fsync(opened)
     except OSError as cause:
-        if cause.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems keep names without it
+        if cause.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not need it
             raise
     finally:
         os.close(opened)
@@ -170,7 +172,7 @@ def _sync_folder(folder: Path) -> None:
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 class Stored:
-    """The arrays of a file that is open: what they look like, and each one when it is asked for."""
+    """The arrays of an open file: their dtypes and shapes at once, their values on demand."""
 
     def __init__(self, path: str, file: BinaryIO):
         self._path, self._file = path, file
@@ -179,28 +181,28 @@ class Stored:
             first = file.read(8)
             self._header = header.read(first + file.read(header.size_of(first, length) - 8), length)
         except (ValueError, KeyError, TypeError, RecursionError) as cause:
-            raise self._damaged("is no whole safetensors file", str(cause)[:500]) from cause
+            raise self._damaged("is not a whole safetensors file", str(cause)[:500]) from cause
         self.metadata: dict[str, str] = self._header.metadata
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header.entries)
 
     def later(self, name: str) -> Later:
-        """An array that is read from the file, which must be open then, when its turn comes."""
+        """An array that can be read from the file while it is open."""
         entry = self._header.entries[name]
         return Later(entry.dtype, entry.shape, partial(self._read, name))
 
     def _read(self, name: str) -> np.ndarray:
-        """An array, once its bytes are known to be those that were written."""
+        """Read an array, and check that its bytes are those that were written."""
         entry = self._header.entries[name]
         with telling("load", self._path):
             data = np.empty(entry.end - entry.start, np.uint8)
             self._file.seek(self._header.size + entry.start)
-            if self._file.readinto(data) != len(data):  # type: ignore[attr-defined]
+            if self._file.readinto(data) != len(data):  # type: ignore[attr-defined]  # `open` has it
                 raise self._damaged("is damaged", "it became shorter while it was read")
         checksums = self._header.checksums
         if checksums is not None and checksums[name] != header.checksum(data):
-            raise self._damaged("is damaged", f"the checksum of {named(name)} is not that of its bytes")
+            raise self._damaged("is damaged", f"the checksum of {named(name)} does not match its bytes")
         dtype = _dtype(entry.dtype)
         found: np.ndarray = data.view(dtype.newbyteorder("<")).reshape(entry.shape).astype(dtype, copy=False)
         return found
@@ -221,12 +223,12 @@ def _dtype(name: str) -> Any:
 def opened(path: PathLike) -> Iterator[Stored]:
     """The arrays of a file, which can be read inside the block.
 
-    Raises `CheckpointCorrupt` unless the file is whole, and `CheckpointFileError` where there is none, or the system
-    refuses. All arrays are of one moment, whoever replaces the file meanwhile.
+    They are all of one version of the file, even if it is replaced meanwhile. Raises `CheckpointCorrupt` unless the
+    file is whole, and `CheckpointFileError` if it does not exist or the system refuses.
     """
     path = text_of(path)
     with telling("load", path):
-        check_regular(os.stat(path), "load", path)  # before it is opened, which would wait for the writer of a pipe
+        check_regular(os.stat(path), "load", path)  # opening a pipe would wait for its writer
         file = open(path, "rb", opener=_open_to_read)  # noqa: SIM115
     with file:
         check_regular(os.fstat(file.fileno()), "load", path)
@@ -236,15 +238,15 @@ def opened(path: PathLike) -> Iterator[Stored]:
 
 
 def _open_to_read(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # in case that it has become a pipe
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # in case it has become a pipe
 
 
 def read_arrays(path: PathLike) -> dict[str, np.ndarray]:
-    """All arrays in a file, by name; raises as `opened` does."""
+    """All arrays in a file, by name. Raises what `opened` raises."""
     return read_file(path)[0]
 
 
 def read_file(path: PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays in a file, and what else its writer said of them; raises as `opened` does."""
+    """All arrays in a file, and its metadata. Raises what `opened` raises."""
     with opened(path) as stored:
         return {name: stored.later(name).read() for name in stored}, stored.metadata

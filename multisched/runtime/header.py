@@ -154,7 +154,7 @@ def read(head: bytes, length: int) -> Header:
     if _HEADER in metadata and not _is_whole(head):
         again = head[8:].rstrip(b" ") == _compact(document)
         if not (again and _was_whole(found, metadata[_HEADER])):
-            raise ValueError("its header does not have the checksum that it was written with")
+            raise ValueError("the checksum of its header does not match")
     return found
 
 

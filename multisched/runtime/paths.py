@@ -1,4 +1,4 @@
-"""Paths that users give: what they may lead to, and what the system says of them, as errors of this library."""
+"""Checks of the paths that users give, and errors of the system as errors of this library."""
 
 import errno
 import os
@@ -28,33 +28,35 @@ _OURS = {
     IsADirectoryError: CheckpointIsFolder,
 }
 _LONGEST = 300
-"""Characters of a path in a message."""
+"""The most characters of a path in a message."""
 
 
 def text_of(path: object) -> str:
-    """A path as text: what `open` takes besides the numbers of open files."""
+    """A path as text: a str, bytes or `os.PathLike`, as `open` takes them."""
     try:
-        text = os.fsdecode(path)  # type: ignore[arg-type]
+        text = os.fsdecode(path)  # type: ignore[arg-type]  # a TypeError is expected
     except TypeError as cause:
-        raise CheckpointError(f"A path is a str, bytes or an os.PathLike, got {shown(path)}.") from cause
+        raise CheckpointError(f"A path must be a str, bytes or an os.PathLike, got {shown(path)}.") from cause
     if "\0" in text:
-        raise CheckpointFileError(f"{shown_path(text)} is no path: it has a null character.", errno.EINVAL, text)
+        raise CheckpointFileError(
+            f"{shown_path(text)} is not a path: it contains a null character.", errno.EINVAL, text
+        )
     if not text:
-        raise CheckpointNotFound("A path is empty: it should name a file.", errno.ENOENT, text)
+        raise CheckpointNotFound("The path is empty, but should name a file.", errno.ENOENT, text)
     if text.endswith(os.sep):
-        raise CheckpointIsFolder(f"{shown_path(text)} names a folder, and should name a file.", errno.EISDIR, text)
+        raise CheckpointIsFolder(f"{shown_path(text)} names a folder, but should name a file.", errno.EISDIR, text)
     return text
 
 
 def shown_path(path: str) -> str:
-    """A path as messages show it: of a long one the ends."""
+    """A path for a message: of a long one the middle is left out."""
     text = repr(path)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}...{text[-_LONGEST // 2 :]}"
 
 
 @contextmanager
 def telling(doing: str, path: str) -> Iterator[None]:
-    """Raise what the system refuses inside the block as a `CheckpointFileError`, whose cause it is."""
+    """Turn an `OSError` inside the block into a `CheckpointFileError`, whose cause it becomes."""
     try:
         yield
     except MultischedError:
@@ -66,11 +68,11 @@ def telling(doing: str, path: str) -> Iterator[None]:
 
 
 def check_regular(found: os.stat_result, doing: str, path: str) -> None:
-    """Refuse what is there but no regular file: to open a pipe would wait, and a device is not to be replaced."""
+    """Refuse anything but a regular file: opening a pipe would wait, and a device must not be replaced."""
     if stat.S_ISDIR(found.st_mode):
-        message = f"Cannot {doing} {shown_path(path)}: it is a folder, and the path should name a file in it."
+        message = f"Cannot {doing} {shown_path(path)}: it is a folder, but the path should name a file."
         raise CheckpointIsFolder(message, errno.EISDIR, path)
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no regular file")
-        message = f"Cannot {doing} {shown_path(path)}: it is {kind}, and a checkpoint is a regular file."
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "not a regular file")
+        message = f"Cannot {doing} {shown_path(path)}: it is {kind}, but a checkpoint is a regular file."
         raise CheckpointFileError(message, errno.EINVAL, path)

@@ -174,7 +174,7 @@ def test_a_placeholder_of_before_is_explained():
     x = ms.Placeholder((), name="x")
     history = [ms.ExponentialMovingAverage(x, 0.5)[0]]
     x = ms.Placeholder((), name="x")
-    with pytest.raises(errors.MissingInput, match=r"(?s)need Placeholder\(name=x,.*to update Variable\(name=EMA"):
+    with pytest.raises(errors.MissingInput, match=r"(?s)depend on Placeholder\(name=x,.*update of Variable\(name=EMA"):
         ms.function(x, outputs=x, updates=ms.get_updates())
     history.clear()
     ms.function(x, outputs=x, updates=ms.get_updates())

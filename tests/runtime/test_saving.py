@@ -214,7 +214,7 @@ def test_paths_of_any_kind(tmp_path, kind):
 def test_what_is_no_path(path):
     """Anything else, the number of an open file as well, is an error that says what a path is."""
     for use in (lambda: write_arrays(path, ARRAYS), lambda: read_arrays(path)):
-        with pytest.raises(errors.CheckpointError, match=r"A path is a str, bytes or an os\.PathLike"):
+        with pytest.raises(errors.CheckpointError, match=r"A path must be a str, bytes or an os\.PathLike"):
             use()
 
 
