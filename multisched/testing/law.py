@@ -1,5 +1,6 @@
 """How a law is told: its number, its name, what it says, and where a rule breaks it."""
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, NamedTuple
@@ -70,6 +71,14 @@ def within(given: object, got: Any, expected: Any, ulps: float, largest: float, 
     near = np.abs(np.where(finite, got - np.where(finite, expected, 0), 0)) <= ulps * unit
     same = (got == expected) | (np.isnan(got) & np.isnan(expected)) | (finite & near)
     require(same.all(), given, f"{expected} to {ulps:g} units in the last place of {dtype} at {largest:g}", got)
+
+
+def can_be_pickled(definition: Any) -> bool:
+    """Whether pickle finds a function or class by its module and name; not one that was defined inside a function."""
+    found: Any = sys.modules.get(definition.__module__ or "")
+    for name in definition.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is not None
 
 
 def on_host(backend: Backend, array: Array) -> np.ndarray:

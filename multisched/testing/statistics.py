@@ -20,7 +20,7 @@ from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import use_backend
 from multisched.schedules.config import from_config
 from multisched.schedules.parse import parse
-from multisched.testing.law import Law, adapters, law, on_host, within
+from multisched.testing.law import Law, adapters, can_be_pickled, law, on_host, within
 from multisched.testing.schedules import _is_listed
 from multisched.testing.support import refused, require
 
@@ -180,7 +180,7 @@ def counters(rule: Statistic, backend: Backend) -> None:
 @law(10, "resume")
 def resume(rule: Statistic, backend: Backend) -> None:
     """A state that was copied through the host in the middle, and a rule built again, go on to the same bits."""
-    copies = {"its pickle": pickle.loads(pickle.dumps(rule))}
+    copies = {"its pickle": pickle.loads(pickle.dumps(rule))} if can_be_pickled(type(rule)) else {}
     if _is_listed(rule):
         copies["its config"] = from_config(json.loads(json.dumps(rule.to_config())))
         copies["its text"] = parse(repr(rule))
@@ -194,7 +194,7 @@ def resume(rule: Statistic, backend: Backend) -> None:
         *(p if isinstance(p, tuple) else backend.asarray(on_host(backend, p), dtype_name(p.dtype)) for p in half)
     )
     for n, value in enumerate(values[4:], 4):
-        moved, output = copies["its pickle"].step(moved, _like(backend, value))
+        moved, output = copies.get("its pickle", rule).step(moved, _like(backend, value))
         got = on_host(backend, output)
         require(np.array_equal(got, outputs[n], equal_nan=True), f"update {n}, resumed at 4", outputs[n], got)
     require(_bits(_parts(backend, moved)) == _bits(_parts(backend, state)), "the last state", state, moved)
