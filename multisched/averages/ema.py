@@ -108,20 +108,21 @@ class Ema(Mean):
     def step(self, state: S, value: Array, where: Array | None = None, dt: Array | None = None) -> tuple[S, Array]:
         """One update: `(new state, average including value)`.
 
-        `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
-        output is the average so far. It may have the shape of the value if the state was made by
+        `where` is a boolean scalar, traced or not. If it is false, the state stays as it is, with its counters, and the
+        output is the average so far. `where` may have the shape of the value if the state was made by
         `init(value, elementwise=True)`.
 
-        `dt`, a non-negative scalar, traced or not: the time since the value before, for unevenly spaced values. The old
-        average then has the weight `alpha ** dt`: alpha is the decay in one unit of time, and `halflife` and its like
-        are times. With `debias` every value has the same weight when it is new, whenever it comes. Raises
-        `TimeStepError` for a number that is negative or NaN, and for no scalar.
+        `dt` is a non-negative scalar, traced or not: the time since the previous value, for unevenly spaced values. The
+        old average then has the weight `alpha ** dt`, so that alpha is the decay in one unit of time, and `halflife`
+        and the like are times. With `debias`, a new value has the same weight whenever it comes. `step` raises
+        `TimeStepError` if `dt` is a negative number or NaN, or not a scalar.
 
-        Of a state made by `init(value, times=True)`, the time that passes under a mask is not lost: the next value is
-        given the sum, as `pandas` has it with `ignore_na=False` where it is given `times`, or `adjust=True`, which is
-        `debias`. (With `adjust=False` and no `times`, pandas weighs the value after a gap by `1 - alpha` all the same,
-        and, unless alpha is 0.5, divides by the sum of both weights.) Such a state takes a step without `dt` as one of
-        time 1 if it counts, and of time 0 if it is masked. Of other states, `dt` and a mask together are a `MaskError`.
+        A state made by `init(value, times=True)` records the time that passes while values are masked, and adds it to
+        the `dt` of the next value. `pandas` does the same with `ignore_na=False` if it is given `times`, or
+        `adjust=True`, which is `debias`. (With `adjust=False` and no `times`, pandas weighs the value after a gap by
+        `1 - alpha` all the same, and, unless alpha is 0.5, divides by the sum of both weights.) Without `dt`, a step of
+        such a state takes the time 1 if it counts, and the time 0 if it is masked. With another state, `dt` and a mask
+        together raise `MaskError`.
         """
         dt = None if dt is None else _checked_time(dt)
         if isinstance(state, EmaState):
@@ -243,32 +244,36 @@ def ema(
         v(0) = value(0), or init if given
         v(t) = v(t-1) * alpha + value(t) * (1 - alpha)
 
-    Computed as `v + (1 - alpha) * (value - v)`, so that the average of a constant is that constant, in the dtype of the
-    value, at least float32.
+    It is computed as `v + (1 - alpha) * (value - v)`, so that the average of a constant is that constant, and in the dtype
+    of the value, or in float32 if that has less precision.
 
     Parameters
     ----------
     alpha:
         The decay, in [0, 1]: a number, an array of one decay per element, or a `Schedule` over the number of updates.
     init:
-        The average at update 0, a number or an array of the shape of the value; by default the first value itself.
+        The average at update 0, a number or an array of the shape of the value. Default: the first value itself.
     decay_min:
         Use `min(alpha, (1 + n) / (10 + n))` at update n, counted from 0, so that early values do not linger.
     debias:
-        Start from no weight instead of from the first value: the average is divided by the weight accumulated so far,
-        exactly, under any changing alpha. `init` then only stands for the average before the first update.
+        Start from a weight of 0 instead of from the first value. The average is divided by the weight accumulated so
+        far, also if alpha changes. `init` is then only the average before the first update.
     halflife, span, com, tau:
-        Instead of alpha, exactly one of: the updates after which a value has half its weight, `alpha = 2 ** (-1 /
-        halflife)`; the window of a simple average of the same mean age, `alpha = (span - 1) / (span + 1)`; this mean
-        age itself, the centre of mass, `alpha = com / (1 + com)`; the updates after which the weight is 1 / e of what
-        it was, `alpha = exp(-1 / tau)`. Numbers or arrays, in updates, or in the unit of `dt` where steps are given it.
+        Give one of these instead of alpha: a number or an array, in updates, or in the unit of `dt` if you give it to
+        `step`.
+
+        - `halflife`: after this time a value has half its weight, `alpha = 2 ** (-1 / halflife)`.
+        - `span`: a simple average over such a window has the same mean age, `alpha = (span - 1) / (span + 1)`.
+        - `com`: the mean age itself, the centre of mass, `alpha = com / (1 + com)`.
+        - `tau`: after this time a value has 1 / e of its weight, `alpha = exp(-1 / tau)`.
 
     Raises
     ------
     DecayError:
-        `alpha` is outside [0, 1], NaN, or no number; none or several of the parameters are given, or one out of range.
+        `alpha` is outside [0, 1], NaN, or not a number; or none or several of the parameters are given, or one that is
+        out of range.
     InitShapeError:
-        At `rule.init(value)`: `init` is of another shape than the value.
+        `rule.init(value)` raises it if `init` has another shape than the value.
 
     Sources: `symjax.nn.schedules.ExponentialMovingAverage`; `pandas.Series.ewm` for `halflife`, `span` and `com`, whose
     `adjust=True` is `debias=True`.
@@ -283,7 +288,7 @@ def ema(
     [1.1 1.1]
     [1.29 1.29]
 
-    With times: after two half-lives the old average has a quarter of the weight.
+    With times, after two half-lives, the old average has a quarter of the weight:
 
     >>> rule = ema(halflife=3)
     >>> state, _ = rule.step(rule.init(np.float64(0)), np.float64(8))

@@ -55,7 +55,7 @@ class Paced(Mean):
     examples=["paced(ema(0.9), every=3)", "paced(swa(), start=2, every=2)"],
 )
 def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
-    """A rule that follows another, but not at each call.
+    """A rule that applies another rule only from some call on, and only at every so many calls.
 
         before call `start`, counted from 0    the average is a copy of the latest value
         at calls start, start + every, ...     updates 0, 1, ... of the rule
@@ -64,21 +64,21 @@ def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
     Parameters
     ----------
     rule:
-        What averages: `swa`, `power_ema`, `ema` with one number or schedule as alpha and without init, or `paced`. Its
-        decay is per update that is applied, and its schedules count these.
+        The rule to apply: `swa`, `power_ema`, `paced`, or `ema` with one number or schedule as alpha and without
+        `init`. Its decay and its schedules count the updates that are applied, not the calls.
     start:
-        The first call that the rule sees: at least 0.
+        The first call at which the rule is applied; at least 0.
     every:
-        The calls from one update of the rule to its next: at least 1.
+        The number of calls from one update of the rule to the next; at least 1.
 
     Raises
     ------
     NotARule:
-        `rule` is no rule of one share for all elements, such as `sma`.
+        `rule` does not have one share for all elements, such as `sma`, or is not a rule.
     RuleError:
         `rule` is an `ema` with `init`, or with an array or a declared tensor as alpha.
     StepCountError:
-        `start` or `every` is no integer, or out of range.
+        `start` or `every` is not an integer, or is out of range.
 
     Source: `update_after_step` and `update_every` of `ema_pytorch.EMA`.
 

@@ -195,38 +195,40 @@ def plateau(
         margin:    threshold * |best|, threshold * best or threshold     (threshold_mode "size", "rel" or "abs")
         after more than `patience` updates in a row without:  value = max(value * factor, minimum)
 
-    A statistic of the metric: `state, value = rule.step(state, metric)`. The first metric is compared with the worst of
-    all, infinity (minus infinity for "max"). So an infinite metric is the best there can be or no improvement, and a
-    metric that is NaN is none. Metrics of several elements each have a value of their own.
+    It is a statistic of the metric: `state, value = rule.step(state, metric)`. The first metric is compared with the
+    worst possible one, infinity (minus infinity for "max"). A metric that is NaN is no improvement. If the metric has
+    several elements, each has a value of its own.
 
     Parameters
     ----------
     init:
-        The value at first. A list gives several values, which fall together and may have a `minimum` each: for a metric
-        of shape `s` the output has the shape `(*s, len(init))`. `ms.drive` gives each parameter group one of them.
+        The first value. A list gives several values, which fall together and may each have a `minimum`: for a metric of
+        shape `s` the output has the shape `(*s, len(init))`. `ms.drive` gives each parameter group one of them.
     factor:
-        What it is multiplied by, from 0 to less than 1.
-    patience, cooldown:
-        How many updates without an improvement are let pass, and for how many after a fall none is counted.
+        The factor of each fall, at least 0 and less than 1.
+    patience:
+        How many updates in a row may come without an improvement before the value falls.
+    cooldown:
+        For how many updates after a fall the updates without an improvement are not counted.
     threshold:
         The margin, at least 0; by default relative to the size of the best metric.
     mode:
-        "min" where lower metrics are better, "max" where higher ones are.
+        "min" if lower metrics are better, "max" if higher ones are.
     minimum:
-        What the value does not fall below, or a list with one number for each value.
+        The lower bound of the value, or a list with one bound for each value.
     threshold_mode:
-        "size": the margin is a part of the size of the best metric, so that metrics below zero count as others do.
-        "rel": a part of the best metric itself, as in torch: below zero, metrics that are worse by less than the margin
-        count as improvements. "abs": the threshold itself.
+        "size": the margin is a fraction of the absolute value of the best metric, so that metrics below zero count like
+        others. "rel": it is a fraction of the best metric itself, as in torch; below zero, metrics that are worse by
+        less than the margin then count as improvements. "abs": the margin is the threshold itself.
     eps:
-        The least fall: one that is not more than this is left out.
+        The value falls only if it falls by more than this.
 
     Raises
     ------
     RuleError:
         An argument is out of range.
     DTypeError:
-        At `rule.init(metric)`: the metric is complex.
+        `rule.init(metric)` raises it if the metric is complex.
 
     Source: `torch.optim.lr_scheduler.ReduceLROnPlateau`, which has `threshold_mode="rel"` and `eps=1e-8`.
 

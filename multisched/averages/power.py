@@ -54,31 +54,31 @@ class PowerEma(Mean):
     examples=["power_ema(0.1)", "power_ema(gamma=1)"],
 )
 def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> PowerEma:
-    """The power-function average: as an exponential one whose memory is a fixed part of the time so far.
+    """The power-function average: an exponential average whose memory is a fixed fraction of the time so far.
 
         v(0) = value(0)
         v(t) = v(t-1) * decay + value(t) * (1 - decay),  decay = (1 - 1 / (t + 1)) ** (gamma + 1)
 
-    The value of update j, counted from 1, then has in the average of T the weight
+    In the average of T values, the value of update j, counted from 1, has the weight
 
         (j / T) ** (gamma + 1) - ((j - 1) / T) ** (gamma + 1)
 
-    which is the profile `(gamma + 1) / T * (t / T) ** gamma` over its unit of time. No warm-up is needed, and averages
-    of two widths combine into those of others afterwards: see `posthoc`.
+    which is the integral of the profile `(gamma + 1) / T * (t / T) ** gamma` from j - 1 to j. The average needs no
+    warm-up. `posthoc` computes averages of other widths from averages of two widths.
 
     Parameters
     ----------
     sigma_rel:
         The width of the profile: its standard deviation relative to T, from 1e-9 to 12 ** -0.5, which is 0.2887 and the
-        mean of all values. Common widths are 0.05 and 0.1. It determines gamma, the one non-negative root of
-        `sigma_rel ** 2 = (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))`, a cubic, which is solved in double precision.
+        mean of all values. Common widths are 0.05 and 0.1. The width determines gamma, the one non-negative root of the
+        cubic `sigma_rel ** 2 = (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))`, which is solved in double precision.
     gamma:
-        Instead of `sigma_rel`, the exponent itself, from 0 to 1e9.
+        The exponent, from 0 to 1e9, which you can give instead of `sigma_rel`.
 
     Raises
     ------
     DecayError:
-        Both or neither are given, or one that is out of range or no number.
+        Both or neither are given, or one that is out of range or not a number.
 
     Source: Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), 2024, section 3
     and appendix C.

@@ -63,11 +63,11 @@ def statistic(*, examples: Sequence[str], **readers: Reader) -> Callable[[Callab
 
 
 class Statistic:
-    """A rule `(state, value) -> (state, output)`: pure, and plain data.
+    """A rule `(state, value) -> (state, output)`, which is pure and plain data.
 
-    `state` is a NamedTuple of arrays, a pytree to JAX, torch and optree, whose structure, shapes and dtypes never
-    change; parts that a rule does not need are `()`. No gradient flows through a state; `output` is differentiable in
-    `value`.
+    `state` is a NamedTuple of arrays, which JAX, torch and optree treat as a pytree. Its structure, shapes and dtypes
+    stay the same in each step; fields that a rule does not need are `()`. No gradient flows through a state; `output`
+    is differentiable with respect to `value`.
     """
 
     title: ClassVar[str]
@@ -77,8 +77,8 @@ class Statistic:
     def to_config(self) -> dict[str, Any]:
         """The rule as a document for JSON, YAML or TOML, from which `ms.from_config` builds an equal one.
 
-        Raises `ConfigError` for a rule of one's own, and where an argument is a declared tensor, a complex number, or a
-        number that is not finite.
+        Raises `ConfigError` if the rule is not in the catalogue, or if an argument is a declared tensor, a complex
+        number, or a number that is not finite.
 
         >>> import multisched as ms
         >>> ms.paced(ms.swa(), every=10).to_config()
@@ -104,9 +104,9 @@ class Statistic:
     def init(self, value: Array, *, elementwise: bool = False, times: bool = False) -> Any:
         """The state before the first update, for values of the shape, dtype and device of `value`.
 
-        `elementwise=True` gives each element a count of its own: `step` then takes masks of the shape of the value.
-        `times=True`, for the rules whose `step` takes `dt`, keeps the time that passes under a mask, so that `step`
-        takes both. Raises `TimeStepError` for another rule.
+        With `elementwise=True`, each element has a count of its own, and `step` takes masks of the shape of the value.
+        With `times=True`, the state records the time that passes while values are masked, so that `step` takes `dt` and
+        a mask together. Raises `TimeStepError` if the `step` of the rule takes no `dt`.
         """
         if is_number(value) or isinstance(value, list | tuple):
             value = np.asarray(value)
@@ -121,8 +121,8 @@ class Statistic:
     def step(self, state: Any, value: Array, where: Array | None = None) -> tuple[Any, Array]:
         """One update: `(new state, average including value)`.
 
-        `where`, a boolean scalar, traced or not: where false, the state stays as it is, counters included, and the
-        output is the average so far. It may have the shape of the value if the state was made by
+        `where` is a boolean scalar, traced or not. If it is false, the state stays as it is, with its counters, and the
+        output is the average so far. `where` may have the shape of the value if the state was made by
         `init(value, elementwise=True)`.
         """
         return self._step(state, value, where)
@@ -142,7 +142,7 @@ class Statistic:
         return _detached(xp, new), xp.astype(output, dtype, copy=True)  # it shares no memory with the state
 
     def read(self, state: Any, value: Array) -> Array:
-        """The average so far; before the first update `value`, or `init` where the rule has one."""
+        """The average so far; before the first update, it is `value`, or the `init` of the rule."""
         xp, value, dtype = self._prepared(state, value)
         output = self._read(xp, state, value)
         return xp.astype(output, dtype) if output.dtype != dtype else output

@@ -44,8 +44,9 @@ def swa() -> Swa:
 
         average(t) = (value(0) + value(1) + ... + value(t)) / (t + 1)
 
-    Computed as `v + (value - v) / (t + 1)`, in the dtype of the value, at least float32: it needs no more memory than
-    one value, and the average of a constant is that constant. The divisor stays at 2**31 once that many were seen.
+    It is computed as `v + (value - v) / (t + 1)`, so that the state needs no more memory than one value and the average
+    of a constant is that constant, and in the dtype of the value, or in float32 if that has less precision. After 2**31
+    values, the divisor stays at 2**31.
 
     Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", 2018.
 

@@ -71,12 +71,13 @@ def _sum_in_pairs(values: Array) -> Array:
 
 @statistic(n=unchecked("number"), examples=["sma(3)", "sma(1)"])
 def sma(n: int) -> Sma:
-    """The mean of the last `n` values, or of all of them while they are fewer.
+    """The mean of the last `n` values, or of the values so far if there are fewer.
 
         average(t) = (value(t) + value(t-1) + ... + value(max(0, t-n+1))) / min(n, t+1)
 
-    Computed afresh from the values in the window, in their dtype, at least float32: nothing drifts, and an infinite or
-    NaN value is gone `n` updates later. The state holds `n` values.
+    Each update adds up the values in the window again, so that no rounding error accumulates, and an infinite or NaN
+    value has no effect `n` updates later. It computes in the dtype of the values, or in float32 if that has less
+    precision. The state holds `n` values.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def sma(n: int) -> Sma:
     Raises
     ------
     WindowError:
-        `n` is no integer, or less than 1.
+        `n` is not an integer, or less than 1.
 
     Source: `symjax.nn.schedules.SimpleMovingAverage`.
 
