@@ -244,8 +244,8 @@ def ema(
         v(0) = value(0), or init if given
         v(t) = v(t-1) * alpha + value(t) * (1 - alpha)
 
-    It is computed as `v + (1 - alpha) * (value - v)`, so that the average of a constant is that constant, and in the dtype
-    of the value, or in float32 if that has less precision.
+    It is computed as `v + (1 - alpha) * (value - v)`, so that the average of a constant is that constant, and in the
+    dtype of the value, or in float32 if that has less precision.
 
     Parameters
     ----------
