@@ -154,10 +154,8 @@ OWN = "Formulas that only a dialect has"
 
 
 def constructors() -> dict[str, Any]:
-    """`{"torch.StepLR": constructor}`: the public functions of all dialects."""
-    return {
-        name: made for name, made in DIALECTS.items() if name.partition(".")[2] in sys.modules[made.__module__].__all__
-    }
+    """`{"torch.StepLR": constructor}`: the public functions of all dialects, in the order of their names."""
+    return dict(sorted(DIALECTS.items()))
 
 
 def call(name: str, constructor: Any) -> str:
@@ -174,7 +172,9 @@ def call(name: str, constructor: Any) -> str:
 
 
 def build(expression: str) -> Any:
-    """What a call of a dialect builds; the code is that of this file, with names of the dialects."""
+    """What a call of a dialect builds: an example of its decorator, or code of this file."""
+    if any(expression in getattr(made, "examples", ()) for made in constructors().values()):
+        return ms.parse(expression)
     dialects = {name: SimpleNamespace(**DIALECTS.functions(name)) for name in DIALECTS.dialects()}
     return eval(expression, {"ms": ms, **dialects})
 
@@ -199,7 +199,7 @@ def names() -> dict[str, list[tuple[str, str]]]:
         except (KeyError, errors.MultischedError) as cause:
             print(f"{name} is left out. ARGUMENTS and MORE do not make a call of it: {cause}", file=sys.stderr)
             continue
-        sections = rules(built)
+        sections = {OWN} if OWN in rules(built) else rules(built)
         if PARTS in code:  # these are not its own
             sections = sections - {"constant"} or {"arithmetic"}
         for section in sections:
