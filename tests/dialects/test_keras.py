@@ -15,7 +15,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import multisched as ms
-from multisched import errors
 from multisched.dialects import keras as dialect
 from multisched.integrations.keras import as_keras
 
@@ -246,40 +245,3 @@ def test_every_name_of_keras_is_there_or_in_the_table(listed):
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "dialects-keras.md"
-
-
-# --- bad arguments ---------------------------------------------------------------------------------------------------
-BAD = {
-    "ExponentialDecay(None, 5, 0.5)": errors.ScheduleValueError,
-    "ExponentialDecay(0.1, 0, 0.5)": errors.StepCountError,
-    "ExponentialDecay(0.1, 5, -0.5)": errors.ScheduleValueError,
-    "ExponentialDecay(0.1, 5, 0.5, staircase=1)": errors.ScheduleOptionError,
-    "ExponentialDecay(0.1, 5, 0, staircase='yes')": errors.ScheduleOptionError,
-    "PiecewiseConstantDecay(5, [0.1, 0.2])": errors.ScheduleValueError,
-    "PiecewiseConstantDecay([5], [0.1])": errors.ScheduleValueError,
-    "PiecewiseConstantDecay([5], [0.1, None])": errors.ScheduleValueError,
-    "PiecewiseConstantDecay([10, 5], [0.1, 0.2, 0.3])": errors.StepCountError,
-    "PiecewiseConstantDecay([-1], [0.1, 0.2])": errors.StepCountError,
-    "PiecewiseConstantDecay(['5'], [0.1, 0.2])": errors.StepCountError,
-    "PolynomialDecay(0.1, -5)": errors.StepCountError,
-    "PolynomialDecay(0.1, 5, power=-1)": errors.ScheduleValueError,
-    "PolynomialDecay(0.1, 5, end_learning_rate='0')": errors.ScheduleValueError,
-    "PolynomialDecay(0.1, 5, cycle=2)": errors.ScheduleOptionError,
-    "InverseTimeDecay(0.1, 0, 0.5)": errors.StepCountError,
-    "InverseTimeDecay(0.1, 5, -0.5)": errors.ScheduleValueError,
-    "CosineDecay(0.1, float('nan'))": errors.StepCountError,
-    "CosineDecay(0.1, 5, alpha=None)": errors.ScheduleValueError,
-    "CosineDecay(0.1, 5, warmup_target='0.2')": errors.ScheduleValueError,
-    "CosineDecay(0.1, 5, warmup_target=0.2, warmup_steps=-1)": errors.StepCountError,
-    "CosineDecayRestarts(0.1, True)": errors.StepCountError,
-    "CosineDecayRestarts(0.1, 5, t_mul=0.5)": errors.ScheduleValueError,
-    "CosineDecayRestarts(0.1, 5, m_mul=-0.5)": errors.ScheduleValueError,
-}
-
-
-@pytest.mark.parametrize("text", BAD)
-def test_bad_arguments(text):
-    """What defines no schedule raises the class of its kind, when the schedule is made."""
-    with pytest.raises(errors.RuleError) as raised:
-        eval(text, vars(dialect))
-    assert raised.type is BAD[text]
