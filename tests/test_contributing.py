@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ for wrong in ("rising(-1)", "rising(True)", "rising()", "rising(3, 4)"):
 def test_a_statistic_is_read_and_averages_models(package):
     """It has the values of the published formula, by itself and for a model, and is read as those of the library."""
     python(package, "-c", STATISTIC)
+
+
+LAWS = """
+import multisched as ms
+from acme_rules.schedules import inverse_log
+from acme_rules.statistics import rising
+backends = {backends}
+for example in inverse_log.examples:
+    ms.testing.check_schedule(ms.parse(example), backends=backends)
+for example in rising.examples:
+    ms.testing.check_statistic(ms.parse(example), backends=backends)
+"""
+
+
+def test_the_rules_keep_the_laws(package):
+    """On NumPy, and on the strict namespace where it is installed."""
+    strict = ["array_api_strict"] if find_spec("array_api_strict") else []
+    python(package, "-W", "ignore:.*2024.12.*", "-c", LAWS.format(backends=["numpy", *strict]))
 
 
 def test_the_command_line_shows_them(package):
