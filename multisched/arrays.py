@@ -1,7 +1,7 @@
-"""What rules need to know of arrays, whatever framework made them.
+"""What rules need to know about arrays, whatever framework made them.
 
-Rules are plain array API code. This file finds the namespace of their arguments without importing any framework,
-names dtypes by strings, and freezes array arguments into plain data.
+Rules are plain array API code. This file finds the namespace of their arguments without importing any framework, names
+dtypes by strings, and turns array arguments into plain data.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 import array_api_compat
 import numpy as np
 
-from multisched.errors import BackendMismatch, RuleError, shown
+from multisched.errors import BackendMismatch, DTypeError, RuleError, shown
 
 Array: TypeAlias = Any
 """An array of any array API namespace, a tracer of one, or a declared tensor."""
@@ -27,24 +27,39 @@ BITS = {
     **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)},
     **{"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64, "complex64": 64, "complex128": 128},
 }
-"""Every dtype that the library knows, by the array API standard's name (and bfloat16), with its size."""
+"""The size in bits of every dtype that the library knows: those of the array API standard, and bfloat16."""
 
 
 def kind_of(dtype: str) -> str:
-    """`"bool"`, `"int"`, `"uint"`, `"float"` or `"complex"`, from the name of a dtype."""
+    """The kind of a dtype: `"bool"`, `"int"`, `"uint"`, `"float"` or `"complex"`."""
     return "float" if dtype == "bfloat16" else dtype.rstrip("0123456789")
 
 
 def dtype_name(dtype: object) -> str:
-    """The standard's name of any framework's dtype: `torch.float32` is `"float32"`."""
+    """The standard's name of a dtype of any framework, or of a type of Python or NumPy.
+
+    Python's types stand for the default dtypes of declared tensors.
+
+    >>> dtype_name(np.dtype("f4")), dtype_name(np.float64), dtype_name(float), dtype_name("torch.int8")
+    ('float32', 'float64', 'float32', 'int8')
+    """
     if isinstance(dtype, np.dtype):
         return _NUMPY_NAMES.get(dtype) or dtype.name
+    if isinstance(dtype, type):
+        return _PYTHON_NAMES.get(dtype) or np.dtype(dtype).name
     return str(getattr(dtype, "name", dtype)).rpartition(".")[2]
 
 
-_NUMPY_NAMES = {
-    np.dtype(name): name for name in BITS if name != "bfloat16"
-}  # NumPy itself writes a name anew each time
+_NUMPY_NAMES = {np.dtype(name): name for name in BITS if name != "bfloat16"}  # NumPy computes `name` at each access
+_PYTHON_NAMES: dict[type, str] = {bool: "bool", int: "int32", float: "float32", complex: "complex64"}
+
+
+def checked_dtype(dtype: object) -> str:
+    """The standard's name of a dtype. Raises `DTypeError` for anything that is not a dtype of the standard."""
+    name = dtype_name(dtype)
+    if name not in BITS:
+        raise DTypeError(f"{dtype!r} is not a dtype of the array API; expected one of {', '.join(BITS)}.")
+    return name
 
 
 def int_max(dtype: str) -> int:
@@ -58,12 +73,12 @@ def int_min(dtype: str) -> int:
 
 
 def holds_all(wide: str, narrow: str) -> bool:
-    """Whether a dtype has a value for each of those of another one of its kind, infinite only where that is."""
+    """Whether a dtype can hold every value of another dtype of its kind, with no finite value becoming infinite."""
     return BITS[wide] > BITS[narrow] or wide == narrow or (wide, narrow) == ("bfloat16", "float16")
 
 
 def averaging_dtype(dtype: str) -> str:
-    """The dtype in which values of `dtype` are averaged: floating, and at least float32."""
+    """The dtype in which values of `dtype` are averaged: floating or complex, and at least float32."""
     kind = kind_of(dtype)
     return dtype if kind == "complex" or (kind == "float" and BITS[dtype] >= 32) else "float32"
 
@@ -75,21 +90,21 @@ def is_symbolic(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """True for Python's own numbers, which belong to no namespace."""
+    """True for Python's own numbers, which have no namespace."""
     return type(value) in _NUMBERS
 
 
 def as_real(value: Any) -> int | float | None:
-    """A real number of any kind as Python's own `int` or `float`; None for what is none, such as a bool.
+    """A real number of any type as Python's own `int` or `float`; None for anything else, such as a bool.
 
-    Numbers are those of Python and NumPy, enumerations and other classes made of `int` and `float`, fractions and
-    decimals, and arrays without an axis. Rules keep the result: what such a class prints never becomes source.
+    Numbers are those of Python and NumPy, enumerations and other subclasses of `int` and `float`, fractions, decimals,
+    and 0-dimensional arrays. Rules keep the result, so the `repr` of a user's class never becomes part of source code.
 
     >>> as_real(np.float64(0.5)), as_real(np.ones((), np.int8)), as_real(Fraction(1, 4)), as_real(True)
     (0.5, 1, 0.25, None)
     """
     if type(value) in (int, float):
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # `type() in` does not narrow
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -107,7 +122,7 @@ def as_real(value: Any) -> int | float | None:
 
 
 def _scalar(value: Any) -> int | float | None:
-    """The number in an array without an axis, if it is known now, and real."""
+    """The number in a 0-dimensional array, if it is real and its value is known now."""
     if getattr(value, "shape", None) != () or is_symbolic(value):
         return None
     kind = kind_of(dtype_name(getattr(value, "dtype", "")))
@@ -116,17 +131,17 @@ def _scalar(value: Any) -> int | float | None:
     try:
         number = value.item() if hasattr(value, "item") else value
         return float(number) if kind == "float" else int(number)
-    except Exception:  # it is being traced, or on no device
+    except Exception:  # it is traced, or has no data
         return None
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """True for an integer on the host, of any kind but bools and arrays."""
+    """True for an integer on the host, but not for bools and arrays."""
     return not _is_array(value) and type(as_real(value)) is int
 
 
 def is_real(value: object) -> TypeGuard[int | float]:
-    """True for a real number on the host, of any kind but bools and arrays."""
+    """True for a real number on the host, but not for bools and arrays."""
     return not _is_array(value) and as_real(value) is not None
 
 
@@ -134,7 +149,7 @@ def is_finite(number: float) -> bool:
     """Whether a real number is finite in double precision."""
     try:
         return math.isfinite(number)
-    except OverflowError:  # an int beyond it
+    except OverflowError:  # a larger int
         return False
 
 
@@ -147,9 +162,9 @@ _modules: dict[type, ModuleType] = {}
 
 
 def namespace_of(*values: Array) -> Namespace:
-    """The one array API namespace of `values`, of which at least one is an array.
+    """The array API namespace of the arrays among `values`, of which there must be one.
 
-    Raises `BackendMismatch` when arrays of two namespaces meet.
+    Raises `BackendMismatch` if they have two namespaces.
 
     >>> namespace_of(1.5, np.ones(2)).__name__
     'array_api_compat.numpy'
@@ -162,26 +177,25 @@ def namespace_of(*values: Array) -> Namespace:
         xp = _modules.get(type(value)) or _find_namespace(value)
         if found is not None and found is not xp:
             raise BackendMismatch(
-                f"Arrays of two backends in one expression: {found.__name__} and {xp.__name__}.\n"
-                "Convert one of them first; numbers are only the same where all of them live on one backend."
+                f"Arrays of two backends in one expression: {found.__name__} and {xp.__name__}. Convert one first."
             )
         found = xp
     return found
 
 
 def _find_namespace(value: Array) -> Namespace:
-    for base in type(value).__mro__[1:]:  # a parameter is a tensor
+    for base in type(value).__mro__[1:]:  # such as torch's Parameter, which is a Tensor
         if base in _modules:
             return _modules[base]
     xp = array_api_compat.array_namespace(value)
-    if isinstance(xp, ModuleType):  # a recording namespace depends on the tensor, not on its type alone
+    if isinstance(xp, ModuleType):  # a recording namespace depends on the tensor, not only on its type
         _modules[type(value)] = xp
     return xp
 
 
 # --- what the array API lacks ----------------------------------------------------------------------------------------
 class Framework(NamedTuple):
-    """What rules ask of a framework besides its namespace."""
+    """What rules need of a framework besides its namespace."""
 
     stop_gradient: Callable[[Array], Array]
     where: Callable[[Array, Array, Array], Array]
@@ -191,24 +205,24 @@ _frameworks: dict[str, Framework] = {}
 
 
 def stop_gradient(xp: Namespace, array: Array) -> Array:
-    """`array`, through which no gradient flows: the array API has no name for this."""
+    """`array` without its gradient, for which the array API has no function."""
     return _framework(xp).stop_gradient(array)
 
 
 def choose(xp: Namespace, condition: Array, x1: Array, x2: Array) -> Array:
-    """`xp.where` of arrays of one dtype, without the search for a common one, which can cost more than the rest."""
+    """`xp.where` of arrays of one dtype. It skips the promotion of dtypes, which can take longer than the rest."""
     return _framework(xp).where(condition, x1, x2)
 
 
 def clipped(xp: Namespace, x: Array, low: float | None, high: float | None) -> Array:
-    """`xp.clip` by numbers that the dtype of `x` holds. The one of NumPy's namespace takes five times as long."""
+    """`xp.clip` by numbers that the dtype of `x` holds. For NumPy it is five times as fast as `xp.clip`."""
     if not isinstance(x, _OF_NUMPY):
         return xp.clip(x, low, high)
     x = x if low is None else np.maximum(x, low)
     return x if high is None else np.minimum(x, high)
 
 
-_OF_NUMPY = (np.ndarray, np.generic)  # a tuple, since torch.compile cannot follow a union of types
+_OF_NUMPY = (np.ndarray, np.generic)  # a tuple, since torch.compile cannot trace a union of types
 
 
 def _framework(xp: Namespace) -> Framework:
@@ -221,7 +235,7 @@ def _framework(xp: Namespace) -> Framework:
 
 
 def plain_framework(xp: Namespace) -> Framework:
-    """What the array API alone allows."""
+    """The framework of a namespace of which nothing else is known."""
     return Framework(lambda array: array, xp.where)
 
 
@@ -243,7 +257,7 @@ def ask_for_frameworks(
 
 
 def _ask(array_type: type) -> None:
-    """Look up what is known of imported frameworks, when a type of arrays is first seen."""
+    """Ask for new frameworks when a type of arrays is first seen."""
     if array_type not in _asked:
         _asked.add(array_type)
         for kind, xp, framework in _new_frameworks():
@@ -252,14 +266,14 @@ def _ask(array_type: type) -> None:
 
 
 _asked: set[type] = set()
-# torch.compile cannot follow the look-up: it is to call the function when it comes to it, and go on after it. What it
-# finds is read from the dicts above only then.
-_ask._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# torch.compile cannot trace the look-up. The mark makes it call the function while tracing, and read the dicts above
+# afterwards.
+_ask._dynamo_marked_constant = True  # type: ignore[attr-defined]  # an attribute of torch's own
 
 
 # --- the one operation of averages ------------------------------------------------------------------------------------
 def blended(xp: Namespace, mean: Array, value: Array, share: Any) -> Array:
-    """`mean + share * (value - mean)`: at a share of 1 the value itself, at 0 the mean itself, infinite or not.
+    """`mean + share * (value - mean)`: exactly `value` at a share of 1 and `mean` at 0, even if they are infinite.
 
     `share` is a number, or an array that broadcasts. The result is a new array.
     """
@@ -271,19 +285,19 @@ def blended(xp: Namespace, mean: Array, value: Array, share: Any) -> Array:
         return mean + share * (value - mean)
     copies, stays = share == 1, share == 0
     none, idle = xp.zeros_like(mean), copies | stays
-    old, new = choose(xp, idle, none, mean), choose(xp, idle, none, value)  # no difference of two infinite ones
+    old, new = choose(xp, idle, none, mean), choose(xp, idle, none, value)  # avoids inf - inf
     return choose(xp, copies, value, choose(xp, stays, mean, old + share * (new - old)))
 
 
 LEAST_SHARE, LARGEST_SHARE = 2.0**-126, 1 - 2.0**-25
-"""The shares from the first on and below the second are neither 0 nor 1 in float32, the least precise arithmetic."""
+"""Between these (the first included), a share is neither 0 nor 1 in float32, the least precise arithmetic in use."""
 
 
 def exact_share(share: float, dtype: str) -> float:
-    """A share as it counts in an average of a dtype: 0 or 1 if it is one of them in the precision of the arithmetic.
+    """The share to use in an average of a dtype: 0 or 1 if the arithmetic, in at least float32, rounds it to that.
 
-    That is float32 at least. Infinite values would else tell whether a share was rounded before or after it was looked
-    at. Below the smallest normal number is 0, since some processors have no others.
+    Otherwise the result for infinite values would depend on whether a share was rounded before or after it was compared
+    with 0 and 1. Shares below the smallest normal number count as 0, since some processors flush them to 0.
     """
     if dtype in ("float64", "complex128"):
         return share
@@ -292,9 +306,9 @@ def exact_share(share: float, dtype: str) -> float:
 
 # --- arrays as plain data --------------------------------------------------------------------------------------------
 class FrozenArray:
-    """An array as plain data: hashable, picklable, equal by value, of no framework.
+    """An array as plain data: hashable, picklable, compared by value, and independent of any framework.
 
-    Held in double precision, so that its `repr`, nested lists of numbers, builds it again.
+    It is held in double precision. Its `repr` is a nested list of numbers, from which it can be built again.
     """
 
     __slots__ = ("array",)
@@ -324,7 +338,7 @@ class FrozenArray:
 
 
 class Symbol:
-    """A declared tensor as the argument of a rule: equal only to itself, and not to be pickled."""
+    """A declared tensor as the argument of a rule. It is equal only to itself, and cannot be pickled."""
 
     __slots__ = ("tensor",)
     tensor: Any
@@ -350,13 +364,13 @@ class Symbol:
 _LARGEST = int(np.finfo(np.float64).max)
 
 Plain: TypeAlias = int | float | complex | FrozenArray | Symbol
-"""A number or array in the form in which rules hold it."""
+"""A number or an array in the form in which rules hold it."""
 
 
 def freeze(
     value: Any, what: str, error: type[RuleError] = RuleError, *, real: bool = True, symbolic: bool = False
 ) -> Plain:
-    """`value` as plain data: a Python number, a `FrozenArray`, or (if allowed) a `Symbol`; `what` opens errors."""
+    """A value as plain data: a number, a `FrozenArray` or, if `symbolic`, a `Symbol`. `what` begins error texts."""
     if isinstance(value, FrozenArray | Symbol):
         return value
     if (number := as_real(value)) is not None:
@@ -379,7 +393,7 @@ def freeze(
 
 def _not_plain(value: Any, what: str, real: bool) -> str:
     kind = "real number" if real else "number"
-    return f"{what} must be a {kind} or an array of them that is known now, got {shown(value)}."
+    return f"{what} must be a {kind} or an array of them whose values are known now, got {shown(value)}."
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
@@ -388,16 +402,16 @@ def shape_of(value: Any) -> tuple[int, ...]:
 
 
 def thaw(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
-    """A frozen argument where it is used: a Python number as it is, an array in `xp`, beside `like`."""
+    """A frozen argument for use in a formula: a number as it is, an array in `xp`, on the device of `like`."""
     return value if isinstance(value, int | float | complex) else beside(xp, value, dtype, like)
 
 
 def beside(xp: Namespace, value: Plain, dtype: Any, like: Array) -> Array:
-    """A frozen argument as an array in `xp`, of a dtype, on the device of `like`."""
+    """A frozen argument as an array in `xp`, of this dtype and on the device of `like`."""
     if isinstance(value, Symbol):
         return xp.astype(value.tensor, dtype)
     device = getattr(like, "device", None)
-    elsewhere = device is None or hasattr(device, "device_set")  # traced, or over many devices
+    elsewhere = device is None or hasattr(device, "device_set")  # traced, or spread over many devices
     where = {} if elsewhere else {"device": device}
     return _made(xp, value, dtype, where) if isinstance(value, FrozenArray) else xp.asarray(value, dtype=dtype, **where)
 
@@ -406,6 +420,6 @@ def _made(xp: Namespace, value: FrozenArray, dtype: Any, where: dict[str, Any]) 
     return xp.asarray(value.array.copy(), dtype=dtype, **where)
 
 
-# To torch.compile it is a constant of the program; an array of NumPy would be one more input, which `vmap` and `grad`
-# inside a compiled function trip over.
-_made._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# For torch.compile the result is a constant of the program. A NumPy array would become an input of it, on which `vmap`
+# and `grad` inside a compiled function fail.
+_made._dynamo_marked_constant = True  # type: ignore[attr-defined]  # an attribute of torch's own

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, overload
 
-from multisched.arrays import Array, averaging_dtype, is_symbolic, kind_of
+from multisched.arrays import Array, averaging_dtype, checked_dtype, is_symbolic, kind_of
 from multisched.averages import Ema, Statistic, ema, sma
 from multisched.averages.statistic import checked_mask, counted
 from multisched.errors import BackendMismatch, ConcreteValueError, NotARule, ScheduleStepError, shown
 from multisched.frontend.function import Function, function
 from multisched.frontend.updates import add_updates
-from multisched.frontend.variables import Variable, dtype_argument
+from multisched.frontend.variables import Variable
 from multisched.graph.program import if_given, ordered
 from multisched.graph.scope import Scope, current_graph, current_names
 from multisched.graph.tensor import Constant, Op, Tensor
@@ -137,7 +137,7 @@ def declare(
     >>> lr.counter.value
     array(4, dtype=int32)
     """
-    dtype = None if dtype is None else dtype_argument(dtype)
+    dtype = None if dtype is None else checked_dtype(dtype)
     if isinstance(rule, Schedule):
         if value is not None:
             raise NotARule(f"{rule!r} is a schedule and depends on no value, got {value!r}.")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from multisched.arrays import BITS, Array, dtype_name, is_number, is_symbolic, namespace_of
+from multisched.arrays import BITS, Array, checked_dtype, dtype_name, is_number, is_symbolic, namespace_of
 from multisched.errors import ConcreteValueError, DTypeError, ShapeError, UpdateShapeError, UpdateTypeError, listed
 from multisched.graph.namespace import recording_namespace
 from multisched.graph.scope import checked_name
@@ -83,7 +83,7 @@ class Variable(Tensor):
             )
         found = _backend_for(init, backend)
         value = init if found.owns(init) else _host(init)
-        dtype = implied_dtype(found, init) if dtype is None else dtype_argument(dtype)
+        dtype = implied_dtype(found, init) if dtype is None else checked_dtype(dtype)
         value = checked(
             found,
             value,
@@ -229,20 +229,9 @@ class Placeholder(_Placeholder):
         sizes = shape if isinstance(shape, tuple | list) else (shape,)
         if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes):
             raise ShapeError(f"The shape of a placeholder must be a tuple of non-negative integers, got {shape!r}.")
-        found, name_of_dtype = get_backend(backend), dtype_argument(dtype)
+        found, name_of_dtype = get_backend(backend), checked_dtype(dtype)
         found.dtype(name_of_dtype)  # raises if the backend lacks it
         super().__init__(tuple(map(int, sizes)), name_of_dtype, recording_namespace(found), checked_name(name))
-
-
-def dtype_argument(dtype: Any) -> str:
-    """The name of a dtype given as a string, a framework's dtype, or one of Python's and NumPy's types."""
-    if isinstance(dtype, type):
-        dtype = {float: "float32", int: "int32", complex: "complex64"}.get(dtype) or getattr(dtype, "__name__", dtype)
-    name = dtype_name(dtype)
-    name = {"bool_": "bool"}.get(name, name)
-    if name not in BITS:
-        raise DTypeError(f"{dtype!r} is no dtype; expected one of {', '.join(BITS)}.")
-    return name
 
 
 def assign(new: Mapping[Variable, Array]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import BITS, dtype_name, is_number, kind_of
+from multisched.arrays import BITS, checked_dtype, dtype_name, is_number, kind_of
 from multisched.errors import BackendMismatch, DTypeError, shown
 from multisched.graph import infer
 from multisched.graph.tensor import BackendInfo, Constant, Op, Tensor, common_backend
@@ -47,7 +47,7 @@ class Recorder:
         obj = plain_number(obj)
         array = self._host(obj)
         if dtype is not None:
-            name = self.dtype_named(dtype)
+            name = checked_dtype(dtype)
         elif isinstance(obj, np.ndarray | np.generic) or self.backend.owns(obj):
             name = dtype_name(array.dtype)
         else:
@@ -77,30 +77,23 @@ class Recorder:
         )
 
     # --- dtypes
-    def dtype_named(self, dtype: Any) -> str:
-        """The standard's name of a dtype."""
-        name = dtype_name(np.dtype(dtype)) if isinstance(dtype, type) else dtype_name(dtype)
-        if name not in BITS:
-            raise DTypeError(f"{dtype!r} is not a dtype of the array API; expected one of {', '.join(BITS)}.")
-        return name
-
     def isdtype(self, dtype: Any, kind: Any) -> bool:
         if isinstance(kind, tuple):
             return any(self.isdtype(dtype, k) for k in kind)
-        name = self.dtype_named(dtype)
-        return kind_of(name) in _KINDS[kind] if kind in _KINDS else name == self.dtype_named(kind)
+        name = checked_dtype(dtype)
+        return kind_of(name) in _KINDS[kind] if kind in _KINDS else name == checked_dtype(kind)
 
     def result_type(self, *operands: Any) -> str:
         dtypes = [x.dtype if isinstance(x, Tensor) else x for x in operands if not is_number(x)]
-        result = self.dtype_named(dtypes[0])
+        result = checked_dtype(dtypes[0])
         for dtype in dtypes[1:]:
-            result = infer.promote(result, self.dtype_named(dtype))
+            result = infer.promote(result, checked_dtype(dtype))
         for number in filter(is_number, operands):
             result = infer.promote_number(result, number)
         return result
 
     def astype(self, x: Operand, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
-        x, name = self.asarray(x), self.dtype_named(dtype)
+        x, name = self.asarray(x), checked_dtype(dtype)
         if kind_of(x.dtype) == "complex" and kind_of(name) != "complex":
             raise DTypeError(f"{x} is complex and cannot be cast to {name}. Take xp.real, xp.imag or xp.abs of it.")
         if isinstance(x, Constant) and x.dtype != name:

@@ -6,7 +6,7 @@ A row says which kinds of dtypes a function takes, to which dtype its operands a
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from multisched.arrays import kind_of
+from multisched.arrays import checked_dtype, kind_of
 from multisched.errors import ShapeError
 from multisched.graph import infer
 from multisched.graph.recorder import Operand, Recorder
@@ -120,7 +120,7 @@ def reduction(fn: str) -> Callable[..., Tensor]:
 def _adding(fn: str) -> Callable[..., Tensor]:
     def method(self: Recorder, x: Operand, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
         x = self.asarray(x)
-        name = REDUCTIONS[fn].cast(x.dtype, self.backend) if dtype is None else self.dtype_named(dtype)
+        name = REDUCTIONS[fn].cast(x.dtype, self.backend) if dtype is None else checked_dtype(dtype)
         return _reduce(self, fn, self.astype(x, name), axis, keepdims, dtype=name)
 
     return method

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from multisched.arrays import averaging_dtype, kind_of
+from multisched.arrays import averaging_dtype, checked_dtype, kind_of
 from multisched.averages.mean import Mean
 from multisched.averages.statistic import checked_mask
 from multisched.errors import AverageError, BackendMismatch, MaskError, NotARule, TracedInputError, shown
-from multisched.frontend.variables import dtype_argument
 from multisched.runtime.protocol import Backend, Stage
 from multisched.runtime.registry import get_backend
 from multisched.trees.leaf import owner
@@ -24,7 +23,7 @@ def rounding_of(backend: Backend, rounding: str | None, dtype: Any) -> Rounding 
         return None
     if rounding not in _ROUNDINGS:
         raise AverageError(f"rounding is one of {', '.join(map(repr, _ROUNDINGS))}, or None, got {rounding!r}.")
-    if dtype is None or dtype_argument(dtype) != "bfloat16":
+    if dtype is None or checked_dtype(dtype) != "bfloat16":
         raise AverageError(f'rounding={rounding!r} is for averages with dtype="bfloat16", got dtype={dtype!r}.')
     return _ROUNDINGS[rounding](backend)
 
@@ -33,7 +32,7 @@ def held_dtype(dtype: str, wanted: Any, rounding: Rounding | None) -> str:
     """The dtype in which the average of a leaf of `dtype` is held."""
     if wanted is None:
         return averaging_dtype(dtype)
-    name = dtype_argument(wanted)
+    name = checked_dtype(wanted)
     if kind_of(name) != "float":
         raise AverageError(f"dtype is the floating dtype in which the average is held, got {wanted!r}.")
     if kind_of(dtype) != "complex":
