@@ -43,7 +43,7 @@ The others report a mistake in the program. All of them, by family:
                 CheckpointNotFound, CheckpointDenied, CheckpointIsFolder
 """
 
-import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -190,12 +190,13 @@ class ConfigError(RuleError):
     """A document describes no schedule, or a schedule cannot be written as one. The message opens with the path."""
 
 
-class ParseError(MultischedError, ValueError):
-    """A text is not an expression of a rule; `column`, counted from 1, is where it goes wrong."""
+class ParseError(MultischedError, ArgumentTypeError, ValueError):
+    """A text is not an expression of a rule; `column`, counted from 1, is where it goes wrong.
+
+    It is an `argparse.ArgumentTypeError`, since argparse shows the message of no other error of `type=ms.parse`.
+    """
 
     def __init__(self, message: str, text: str, column: int):
-        if "argparse" in sys.modules:
-            _derive_from_argparse()
         message = cut(message)
         super().__init__(message, text, column)
         self.message, self.text, self.column = message, text, column
@@ -208,17 +209,6 @@ class ParseError(MultischedError, ValueError):
 
 
 _BEFORE_CARET, _AROUND_CARET = 60, 100  # characters of a long text that are shown
-
-
-def _derive_from_argparse() -> None:
-    """Let `ParseError` be an `argparse.ArgumentTypeError`, too, where argparse has been imported.
-
-    Of `add_argument("--lr", type=ms.parse)` argparse shows the message of such an error, and none of any other. It is
-    not imported for this: that takes longer than to import all errors.
-    """
-    kind = sys.modules["argparse"].ArgumentTypeError
-    if kind not in ParseError.__bases__:
-        ParseError.__bases__ = (MultischedError, kind, ValueError)
 
 
 # --- backends --------------------------------------------------------------------------------------------------------
