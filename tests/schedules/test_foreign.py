@@ -291,7 +291,7 @@ def test_a_deep_chain_of_averages():
 def test_cycles_by_the_number(cycles):
     """Work that a number asks for, and not the length of the text, is refused at once."""
     text = f"cosine_restarts(0.1, 1, period_mul=1.0000001, cycles={cycles})"
-    with pytest.raises(errors.ParseError, match="at most 1000 can be told apart"):
+    with pytest.raises(errors.ParseError, match="at most 1000 cycles"):
         ms.parse(text)
     with pytest.raises(errors.ScheduleOptionError, match="period_mul=1, can be"):
         ms.cosine_restarts(0.1, 1, period_mul=1.0000001, cycles=cycles)
