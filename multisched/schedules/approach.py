@@ -31,15 +31,16 @@ def decay_warmup(
 
         f(step) = clip(1 - (1 + step / inv_gamma) ** -power, low, high)
 
-    With a power of 1 and an `inv_gamma` of 1 the average is that of all values, up to `high`; a power of 2 / 3 reaches
-    0.999 at step 31,600 and 0.9999 at a million, one of 3 / 4 at 10,000 and 215,000.
+    With a power of 1 and an `inv_gamma` of 1, the average is the mean of all values until the decay reaches `high`.
+    With a power of 2 / 3, the decay reaches 0.999 at step 31,600 and 0.9999 at step one million; with a power of 3 / 4,
+    it reaches them at steps 10,000 and 215,000.
 
     Parameters
     ----------
     inv_gamma:
-        The scale of time, in updates; more than 0.
+        The scale of the time, in updates; more than 0.
     power:
-        How fast the memory grows; more than 0.
+        How fast the memory of the average grows; more than 0.
     low, high:
         The smallest and the largest decay, in [0, 1].
 

@@ -57,7 +57,7 @@ def _join_edges(arguments: dict[str, Any], until: float) -> Finding:
     ],
 )
 def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
-    """One schedule after the other, each from its own beginning.
+    """One schedule after another, each from its own step 0.
 
         f(step) = schedules[0](step)                          before boundaries[0]
         f(step) = schedules[i + 1](step - boundaries[i])      from boundaries[i] on
@@ -67,8 +67,8 @@ def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
     schedules:
         A list of schedules of numbers.
     boundaries:
-        A list of steps, one fewer, which do not decrease: at each of them the next schedule rules, at its step 0. A
-        schedule between two equal boundaries is skipped.
+        A list of steps that do not decrease, one fewer than there are schedules. At each of them the next schedule
+        starts, at its step 0. A schedule between two equal boundaries is skipped.
 
     Raises `ScheduleValueError` and `StepCountError`.
 
@@ -94,7 +94,7 @@ def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
     examples=["warmup(cosine(0.1, 80), 10)", "warmup(constant(1), 4, init=0.25)"],
 )
 def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 0) -> Array:
-    """A line up to where a schedule begins, then the schedule.
+    """A line up to the first value of a schedule, then the schedule.
 
         f(step) = init + (schedule(0) - init) * step / steps     before `steps`
         f(step) = schedule(step - steps)                         from there on
@@ -102,12 +102,12 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     Parameters
     ----------
     schedule:
-        What comes after; its own clock starts when the warm-up is over.
+        The schedule that follows. Its step 0 is the end of the warm-up.
     steps:
-        The length of the warm-up, in updates; 0 for none.
+        The length of the warm-up, in updates. If it is 0, there is none.
     init:
-        The value at step 0. By default 0, so that an optimizer takes its first step at a rate of 0; give
-        `init=peak / steps` for a first step that counts.
+        The value at step 0. With the default of 0, an optimizer takes its first step at a rate of 0; to avoid this,
+        give `init=peak / steps`.
 
     Raises `ScheduleValueError` and `StepCountError`.
 
@@ -131,11 +131,11 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     examples=["delay(cosine(0.1, 50), 30)"],
 )
 def delay(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
-    """A schedule, later; until then its first value.
+    """A schedule that begins later; until then, it has its first value.
 
         f(step) = schedule(max(step - steps, 0))
 
-    `steps` is in updates. Raises `ScheduleValueError` and `StepCountError`.
+    `steps` is the delay, in updates. Raises `ScheduleValueError` and `StepCountError`.
 
     >>> import multisched as ms
     >>> lr = delay(ms.linear(1.0, 0.0, 2), 10)
@@ -161,11 +161,12 @@ def _repeat_edges(arguments: dict[str, Any], until: float) -> Finding:
     examples=["repeat(linear(0.1, 0.02, 30), 30)", "repeat(piecewise_constant(1, {2: 2}), 3)"],
 )
 def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
-    """The beginning of a schedule, again and again.
+    """The first steps of a schedule, repeated without end.
 
         f(step) = schedule(step mod period)
 
-    `period` is in updates, a positive integer. Raises `ScheduleValueError` and `StepCountError`.
+    `period` is the number of steps that are repeated, a positive integer. Raises `ScheduleValueError` and
+    `StepCountError`.
 
     >>> import multisched as ms
     >>> lr = repeat(ms.linear(1.0, 0.0, 4), 3)
@@ -183,12 +184,13 @@ def repeat(xp: Namespace, step: Array, schedule: Any, period: int) -> Array:
     examples=["stretch(piecewise_constant(0.1, {20: 0.05, 40: 0.01}), 2)", "stretch(linear(1, 0, 8), 0.5)"],
 )
 def stretch(xp: Namespace, step: Array, schedule: Any, factor: float) -> Array:
-    """A schedule, slower by a factor.
+    """A schedule that runs slower by a factor.
 
         f(step) = schedule(step / factor)
 
-    `factor` is more than 0; less than 1 is faster. The quotient is in the dtype of the values: in single precision, a
-    boundary inside is met to within a part in 10 million. Raises `ScheduleValueError`.
+    `factor` is more than 0; if it is less than 1, the schedule runs faster. The quotient is computed in the dtype of
+    the values: in single precision, a boundary of the schedule is met to one part in 10 million. Raises
+    `ScheduleValueError`.
 
     >>> import multisched as ms
     >>> lr = stretch(ms.linear(1.0, 0.0, 4), 2)
@@ -212,7 +214,7 @@ def _ordered(low: float, high: float, **_: Any) -> None:
     examples=["clip(exponential(0.1, 0.5, 20), 0.02, 0.08)"],
 )
 def clip(xp: Namespace, step: Array, schedule: Any, low: float, high: float) -> Array:
-    """A schedule, kept within two bounds.
+    """A schedule whose values are kept within two bounds.
 
         f(step) = min(max(schedule(step), low), high)
 

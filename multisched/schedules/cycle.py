@@ -77,7 +77,7 @@ def cosine_restarts(
     end: float = 0,
     cycles: int | None = None,
 ) -> Array:
-    """Half waves from `init` to `end`, one after the other.
+    """Cosine half waves from `init` to `end`, one after the other.
 
         f(step) = end + (peak_i - end) * (1 + cos(pi * u)) / 2,  u = (step - start_i) / period_i in cycle i
         period_i = steps * period_mul ** i,  peak_i = end + (init - end) * peak_mul ** i
@@ -87,15 +87,17 @@ def cosine_restarts(
     init:
         The value at the start of the first cycle, and before.
     steps:
-        The length of the first cycle, in updates. At `steps` the next one starts, at its peak.
+        The length of the first cycle, in updates. At step `steps` the next cycle starts, at its peak.
     period_mul:
-        How much longer each cycle is than the one before; at least 1. Where it is more than 1, the 200th is the last.
+        The length of each cycle divided by that of the previous one; at least 1. If it is more than 1, the 200th cycle
+        is the last.
     peak_mul:
-        By how much each cycle is lower, measured from `end`.
+        The height of each cycle above `end`, divided by that of the previous one.
     end:
-        What each cycle goes down to.
+        The value that each cycle falls to.
     cycles:
-        After how many of them it stays at `end`; by default it goes on for ever. With `period_mul` at most 1,000.
+        The number of cycles, after which the value stays at `end`. Default: no limit. At most 1,000
+        if `period_mul` is not 1.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
@@ -183,7 +185,7 @@ def cyclic(
     mode: str = "triangular",
     gamma: float = 1,
 ) -> Array:
-    """Up from `base` to `peak` and down again, for ever.
+    """A line up from `base` to `peak` and a line down again, repeated without end.
 
         f(step) = base + (peak - base) * w * scale
         w rises from 0 to 1 in `up_steps`, and falls to 0 in `down_steps`
@@ -194,12 +196,12 @@ def cyclic(
     base, peak:
         The lowest and the highest value.
     up_steps, down_steps:
-        The lengths of the two slopes, in updates; the second as long as the first unless given, and may be 0.
+        The lengths of the two slopes, in updates. By default, `down_steps` is `up_steps`; it may be 0.
     mode:
-        "triangular" for equal triangles, "triangular2" for each half as high as the one before, "exp_range" for a
-        height that falls by `gamma` at every step.
+        "triangular": all triangles have the same height. "triangular2": each triangle is half as high as the previous
+        one. "exp_range": the height is multiplied by `gamma` at every step.
     gamma:
-        The factor of "exp_range".
+        The factor for "exp_range".
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
@@ -256,7 +258,7 @@ def one_cycle(
     anneal: str = "cosine",
     three_phase: bool = False,
 ) -> Array:
-    """Up to `peak`, then down far below the start.
+    """One rise to `peak`, then a fall to far below the initial value.
 
         init = peak / init_div,  end = init / end_div
         two phases:    init -> peak in the first `warmup * steps`, then peak -> end by `steps`
@@ -267,20 +269,20 @@ def one_cycle(
     peak:
         The highest value, at step `warmup * steps`.
     steps:
-        The length of the whole, in updates. At `steps` the value is `end`, and stays.
+        The length of the cycle, in updates. From step `steps` on, the value is `end`.
     warmup:
-        The part of the whole in which it rises; 0 starts at the peak.
+        The fraction of the cycle in which the value rises. If it is 0, the schedule starts at the peak.
     init_div, end_div:
-        How far below the peak it starts, and how far below that it ends.
+        The divisors that give the initial value, and from it the final value.
     anneal:
         "cosine" for half waves, "linear" for lines.
     three_phase:
-        Whether it comes down to the start first, as fast as it rose.
+        Whether the value first falls to the initial value, in as many updates as it took to rise.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
-    Sources: Smith and Topin, "Super-Convergence", 2018; `torch.optim.lr_scheduler.OneCycleLR`, whose phases end one
-    update earlier: `dialects.torch.OneCycleLR`.
+    Sources: Smith and Topin, "Super-Convergence", 2018; `torch.optim.lr_scheduler.OneCycleLR`. Its phases end one
+    update earlier; `dialects.torch.OneCycleLR` has its values.
 
     >>> lr = one_cycle(1.0, 10, warmup=0.5, init_div=10, end_div=10)
     >>> [round(lr(step), 4) for step in (0, 5, 10, 11)]
@@ -318,18 +320,19 @@ def warmup_stable_decay(
     warmup: str = "linear",
     decay: str = "linear",
 ) -> Array:
-    """Up to `peak`, level, then down: the trapezoid, which can be prolonged while it runs.
+    """A rise to `peak`, a plateau, and a fall: a trapezoid, whose plateau can be prolonged during the training.
 
         init -> peak in `warmup_steps`, peak for `stable_steps`, peak -> end in `decay_steps`, then end
 
     Parameters
     ----------
     peak, init, end:
-        The values on the plateau, at step 0, and after everything.
+        The values on the plateau, at step 0, and after the fall.
     warmup_steps, stable_steps, decay_steps:
-        The lengths of the three phases, in updates; one of 0 is skipped.
+        The lengths of the three phases, in updates. A phase of length 0 is skipped.
     warmup, decay:
-        The shape of a phase: "linear"; "cosine", a half wave; "1-sqrt", of which the square root of the time is gone.
+        The curve of the rise and of the fall: "linear"; "cosine" for a half wave; "1-sqrt", in which the fraction of
+        the way is the square root of the fraction of the time.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 

@@ -29,7 +29,7 @@ def constant(xp: Namespace, step: Array, value: float) -> Array:
 
         f(step) = value
 
-    Raises `ScheduleValueError` for a value that is no finite real number.
+    Raises `ScheduleValueError` if the value is not a finite real number.
 
     >>> lr = constant(0.1)
     >>> lr(0), lr(1000)
@@ -56,9 +56,9 @@ def linear(xp: Namespace, step: Array, init: float, end: float, steps: int, begi
     init, end:
         The values up to step `begin`, and from step `begin + steps` on.
     steps:
-        How long it takes, in updates; 0 jumps at `begin`.
+        The length of the line, in updates. If it is 0, the value jumps at `begin`.
     begin:
-        When it begins, in updates.
+        The step at which the line begins.
 
     Raises `ScheduleValueError` and `StepCountError`.
 
@@ -101,7 +101,7 @@ def polynomial(
     begin: int = 0,
     cycle: bool = False,
 ) -> Array:
-    """A power of the time that is left.
+    """From `init` to `end` along a power of the remaining time.
 
         f(step) = end + (init - end) * (1 - min(max(step - begin, 0) / steps, 1)) ** power
 
@@ -110,12 +110,12 @@ def polynomial(
     init, end:
         The values up to step `begin`, and from step `begin + steps` on.
     steps, begin:
-        How long it takes, and when it begins, in updates. Without a length it jumps at `begin`.
+        The length and the step at which it begins, in updates. If `steps` is 0, the value jumps at `begin`.
     power:
-        1 is a line, 2 a parabola that flattens out; more than 0.
+        The power, more than 0: 1 gives a line, 2 a parabola that flattens out.
     cycle:
-        Instead of ending, stretch `steps` to its next multiple: at `begin + steps` the value is `end`, right after it
-        jumps up, and then falls over twice the time, and so on. `steps` must then be positive.
+        Whether the schedule goes on after `begin + steps`. At this step the value is `end`; right after it the value
+        jumps up, and falls again over twice the time, and so on. `steps` must then be positive.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
@@ -164,7 +164,7 @@ def exponential(
     staircase: bool = False,
     end: float | None = None,
 ) -> Array:
-    """A factor of `rate` for every `steps` steps.
+    """Exponential decay or growth: the value is multiplied by `rate` in every `steps` updates.
 
         f(step) = init * rate ** (max(step - begin, 0) / steps)
 
@@ -175,11 +175,11 @@ def exponential(
     rate:
         The factor, more than 0.
     steps, begin:
-        In how many updates the factor is applied once, and from which update on.
+        The number of updates in which the factor is applied once, and the step at which this begins.
     staircase:
-        Apply it all at once at the end of each `steps`, with the exponent rounded down.
+        Whether the factor is applied at once at the end of each `steps` updates: the exponent is rounded down.
     end:
-        Where it stops: a lower bound if `rate` is less than 1, else an upper one. By default nowhere.
+        A lower bound if `rate` is less than 1, else an upper bound. Default: none.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
@@ -223,7 +223,7 @@ def cosine(
     begin: int = 0,
     k: float = 1,
 ) -> Array:
-    """A half wave from `init` to `end`.
+    """A cosine half wave from `init` to `end`.
 
         u = min(max(step - begin, 0) / steps, 1)
         f(step) = end + (init - end) * ((1 + cos(pi * u ** k)) / 2) ** exponent
@@ -233,11 +233,11 @@ def cosine(
     init, end:
         The values up to step `begin`, and from step `begin + steps` on.
     steps, begin:
-        How long it takes, and when it begins, in updates. Without a length it jumps at `begin`.
+        The length of the wave and the step at which it begins, in updates. If `steps` is 0, the value jumps at `begin`.
     exponent:
-        A power of the wave: more than 1 falls earlier.
+        The power of the wave; if it is more than 1, the value falls earlier.
     k:
-        A power of the time: more than 1 falls later.
+        The power of the time; if it is more than 1, the value falls later.
 
     Raises `ScheduleValueError` and `StepCountError`.
 
@@ -267,7 +267,7 @@ def cosine(
 def tanh(
     xp: Namespace, step: Array, init: float, steps: int, end: float = 0, lower: float = -7, upper: float = 3
 ) -> Array:
-    """A part of a hyperbolic tangent: long at `init`, then down to near `end`.
+    """A part of a hyperbolic tangent, which stays near `init` for long and then falls to near `end`.
 
         u = min(max(step, 0) / steps, 1)
         f(step) = end + (init - end) * (1 - tanh(lower * (1 - u) + upper * u)) / 2     before `steps`, then end
@@ -275,11 +275,11 @@ def tanh(
     Parameters
     ----------
     init, end:
-        The values at the two far ends of the tangent; `end` is taken from step `steps` on.
+        The limits of the tangent. From step `steps` on, the value is `end`.
     steps:
-        How long it takes, in updates; 0 gives `end` at once.
+        The length, in updates. If it is 0, the value is `end` from the start.
     lower, upper:
-        Which part of the tangent is passed through.
+        The arguments of the tangent at step 0 and at step `steps`.
 
     Raises `ScheduleValueError` and `StepCountError`.
 

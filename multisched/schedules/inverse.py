@@ -19,7 +19,7 @@ __all__ = ["inverse_sqrt", "inverse_time", "noam"]
     examples=["inverse_time(0.1, 1, 20)", "inverse_time(1, 0.5, 4, staircase=True)"],
 )
 def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: int, staircase: bool = False) -> Array:
-    """A hyperbola.
+    """A hyperbola: `init` divided by a number that grows linearly.
 
         f(step) = init / (1 + rate * step / steps)
 
@@ -28,9 +28,9 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     init:
         The value at step 0 and before.
     rate, steps:
-        The divisor grows by `rate`, at least 0, in every `steps` updates.
+        The divisor grows by `rate`, which is at least 0, in every `steps` updates.
     staircase:
-        All at once at the end of each `steps`.
+        Whether it grows at once at the end of each `steps` updates.
 
     Raises `ScheduleValueError`, `StepCountError` and `ScheduleOptionError`.
 
@@ -54,7 +54,7 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     examples=["inverse_sqrt(0.1, 20)", "inverse_sqrt(1, 0, timescale=3)"],
 )
 def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, timescale: float | None = None) -> Array:
-    """A line up to `peak`, then the inverse square root of the time.
+    """A line up to `peak`, then a decay as the inverse square root of the time.
 
         f(step) = peak * step / warmup_steps                                    before `warmup_steps`
         f(step) = peak / sqrt((step - warmup_steps) / timescale + 1)            from there on
@@ -64,7 +64,7 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     peak:
         The value at step `warmup_steps`.
     warmup_steps:
-        The length of the line, in updates; 0 starts at the peak.
+        The length of the line, in updates. If it is 0, the schedule starts at the peak.
     timescale:
         One third of the number of updates, after the peak, in which the value falls to half. Default: `warmup_steps`,
         or 10,000 without a warm-up.
@@ -92,7 +92,7 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     examples=["noam(512, 40)", "noam(4, 3, factor=2)"],
 )
 def noam(xp: Namespace, step: Array, d_model: float, warmup_steps: int, factor: float = 1) -> Array:
-    """The schedule of the first Transformer: a line up, then the inverse square root of the step.
+    """The schedule of the first Transformer: a line up, then a decay as the inverse square root of the step.
 
         s = step + 1
         f(step) = factor * d_model ** -0.5 * min(s ** -0.5, s * warmup_steps ** -1.5)
@@ -102,9 +102,9 @@ def noam(xp: Namespace, step: Array, d_model: float, warmup_steps: int, factor: 
     d_model:
         The width of the model.
     warmup_steps:
-        The update of the peak, counted from 1; more than 0.
+        The update at which the value peaks, counted from 1; more than 0.
     factor:
-        A scale for all of it.
+        A factor for all values.
 
     Raises `ScheduleValueError` and `StepCountError`.
 

@@ -102,7 +102,7 @@ def _one_shape(init: Plain, steps_and_values: Steps) -> None:
     ],
 )
 def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: Any) -> Array:
-    """`init`, then from each step that is a key on, the value of that key.
+    """The value `init` before the first key, and from each key on the value of that key.
 
         f(step) = steps_and_values[k] for the largest key k <= step;  init before the first key
 
@@ -111,13 +111,14 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
     init:
         The value before the first key: a real number, or an array of them.
     steps_and_values:
-        `{step: value}`. Keys are non-negative integers, counted in updates from 0, in any order; the new value rules
-        *at* its key. Values have the shape of `init`. Empty: constant. Keys may be strings of digits, as JSON has them.
+        `{step: value}`. A key is a step, a non-negative integer, or a string of digits, as in JSON; the order does not
+        matter. The new value holds *at* its key. Values have the shape of `init`. If the dict is empty, the schedule is
+        constant.
 
     Raises
     ------
     StepKeyError:
-        A key is negative, NaN, or there twice, as 4 and "4"; `StepKeyTypeError` where it is a bool, a float or no
+        A key is negative, NaN, or given twice, as 4 and "4". `StepKeyTypeError` if it is a bool, a float or not a
         number.
     ScheduleValueError:
         A value is not real, or the shapes differ.

@@ -20,7 +20,7 @@ __all__ = ["piecewise_interpolate", "piecewise_scale"]
     examples=["piecewise_scale(0.1, {40: 0.5, 80: 0.2})"],
 )
 def piecewise_scale(xp: Namespace, step: Array, init: float, steps_and_scales: Any) -> Array:
-    """`init`, multiplied by a factor at each of some steps.
+    """The value `init`, multiplied by a factor at each key.
 
         f(step) = init * product of steps_and_scales[k] over all keys k <= step
 
@@ -29,7 +29,8 @@ def piecewise_scale(xp: Namespace, step: Array, init: float, steps_and_scales: A
     init:
         The value before the first key.
     steps_and_scales:
-        `{step: factor}`. Keys are non-negative integers in any order; the factor applies *at* its key. Empty: constant.
+        `{step: factor}`. Keys are non-negative integers, in any order; a factor applies *at* its key. If the dict is
+        empty, the schedule is constant.
 
     Raises `StepKeyError`, `StepKeyTypeError` and `ScheduleValueError`.
 
@@ -62,20 +63,20 @@ def _at_least_one(steps_and_values: Steps, **_: Any) -> None:
     ],
 )
 def piecewise_interpolate(xp: Namespace, step: Array, steps_and_values: Any, kind: str = "linear") -> Array:
-    """Through given values at given steps, along lines or half waves.
+    """Given values at given steps, connected by lines or half waves.
 
         f(k) = steps_and_values[k];  between two keys along the curve;  level before the first and after the last
 
     Parameters
     ----------
     steps_and_values:
-        `{step: value}`, at least one. Keys are non-negative integers in any order; values are real numbers.
+        `{step: value}`, with at least one key. Keys are non-negative integers, in any order; values are real numbers.
     kind:
-        "linear", or "cosine" for half waves, which are level at each key.
+        "linear" for lines, or "cosine" for half waves, which are level at each key.
 
     Raises `StepKeyError`, `StepKeyTypeError`, `ScheduleValueError` and `ScheduleOptionError`.
 
-    Source: `optax.piecewise_interpolate_schedule`, which gives factors where this gives values.
+    Source: `optax.piecewise_interpolate_schedule`, which takes factors instead of values.
 
     >>> lr = piecewise_interpolate({0: 0.0, 4: 1.0, 6: 0.0})
     >>> [lr(step) for step in (0, 2, 4, 5, 6, 7)]
