@@ -245,11 +245,11 @@ def from_function(xp: Namespace, step: Array, f: Callable[[Any], Any]) -> Array:
     Parameters
     ----------
     f:
-        Takes a step, a Python number or an array of any framework, and returns the value in array API terms:
-        arithmetic, or functions of `array_api_compat.array_namespace(step)`. Arrays come in the dtype of the values. It
-        must be pure; only a function of a module can be pickled.
+        A pure function of the step, which is a Python number or an array of any framework. It computes the value by
+        arithmetic, or with functions of `array_api_compat.array_namespace(step)`. Arrays of steps have the dtype of the
+        values. The schedule can be pickled if the function is defined at the top level of a module.
 
-    Raises `ScheduleOptionError` for what cannot be called.
+    Raises `ScheduleOptionError` if `f` cannot be called.
 
     >>> lr = from_function(lambda step: 1 / (1 + step))
     >>> lr(0), lr(3)

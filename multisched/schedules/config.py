@@ -101,27 +101,30 @@ def _is_finite(value: Any) -> bool:
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 def from_config(document: Any) -> Any:
-    """The rule that a document describes: what `rule.to_config()` gave, perhaps by way of a file, or written by hand.
+    """The rule that a document describes: one that `rule.to_config()` has returned, or that is written by hand.
 
     Parameters
     ----------
     document:
-        A mapping with the `name` of a schedule (`"cosine"`, `"warmup"`; for arithmetic `"add"`, `"subtract"`,
-        `"multiply"`, `"divide"`, `"pow"`, `"negative"`, `"abs"`; for one that only a dialect has `"torch.OneCycleLR"`)
-        or of a rule of averages (`"ema"`, `"paced"`), and its arguments by name; those with defaults may be left out.
-        Schedules within are such mappings, `{step: value}` is a list of pairs `[step, value]` or a mapping, whose keys
-        may be strings as JSON has them (`{"4": 0.5}`), arrays are nested sequences. Any mappings and sequences are
-        taken, such as those of OmegaConf. A number stands for `constant` of it. A number is a number, not a text: YAML
-        reads `1e-3` as text, and `1.0e-3` as a number. An expression such as "cosine(0.1, 1000)" is for `ms.parse`.
+        A mapping with a `name` and the arguments by their names; arguments with defaults may be left out. The name is
+        that of a schedule (`"cosine"`, `"warmup"`), of arithmetic (`"add"`, `"subtract"`, `"multiply"`, `"divide"`,
+        `"pow"`, `"negative"`, `"abs"`), of a schedule of a dialect (`"torch.OneCycleLR"`), or of a rule of averages
+        (`"ema"`, `"paced"`).
 
-        Mappings may be nested 100 deep; what is deeper is a list of nodes, as `to_config` writes it.
+        A schedule among the arguments is again such a mapping; a number may stand for `constant`. `{step: value}` is a
+        mapping, whose keys may be strings as in JSON (`{"4": 0.5}`), or a list of pairs `[step, value]`. Arrays are
+        nested sequences. Mappings and sequences of other libraries, such as OmegaConf, work too. A number must not be a
+        text: YAML reads `1e-3` as a text, and `1.0e-3` as a number. For an expression such as "cosine(0.1, 1000)", use
+        `ms.parse`.
 
-    Returns a `Schedule`, or a rule such as `ema` makes it.
+        Mappings may be nested 100 deep; a deeper document is a list of nodes, as `to_config` writes it.
 
-    Raises `ConfigError`, which opens with the path in the document, for a name that is not in the catalogue, fields
-    that are missing, unknown or of the wrong type, and arguments that define no rule. A document cannot run code, and
-    time and memory are in proportion to its length: one that stands for far more rules than it has, since it uses
-    the same parts again and again, as anchors of YAML can, is an error.
+    Returns a `Schedule`, or a rule of averages.
+
+    Raises `ConfigError`, which begins with the path in the document, if a name is not in the catalogue, if a field is
+    missing, unknown or of the wrong type, or if the arguments define no rule. A document cannot run code, and takes
+    time and memory in proportion to its length: a document that expands to far more rules than it holds, as YAML
+    anchors can, raises an error.
 
     >>> import json
     >>> lr = from_config({"name": "linear", "init": 1.0, "end": 0.0, "steps": 4})

@@ -29,21 +29,21 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
     Parameters
     ----------
     text:
-        Schedules of the catalogue by name, with positional and keyword arguments, and those of other libraries after
-        the name of the dialect: `torch.StepLR(0.1, step_size=30)`, or `torch:StepLR`, as version 0.1 had it. Numbers,
-        `'strings'`, `True`, `False`, `None`, `[lists]` and `{step: value}`. Between schedules or numbers `+ - * / **`,
-        `abs(...)` and parentheses, which bind as in Python. Rules of averages: `ema(halflife=100)`,
-        `paced(ema(0.999), every=10)`. A number alone, `3e-4`, stands for `constant` of it.
+        A call of a schedule of the catalogue, with positional and keyword arguments, or of a schedule of another
+        library after the name of its dialect: `torch.StepLR(0.1, step_size=30)`, or `torch:StepLR`, as in version 0.1.
+        Arguments are numbers, `'strings'`, `True`, `False`, `None`, `[lists]`, `{step: value}` and schedules. Schedules
+        and numbers are combined by `+ - * / **`, `abs(...)` and parentheses, as in Python. A number alone, `3e-4`,
+        stands for `constant`. A rule of averages is a call too: `ema(halflife=100)`, `paced(ema(0.999), every=10)`.
     names:
         More constructors, by names such as `double` or `mine:double`.
 
-    Returns a `Schedule`, or a rule such as `ema` makes it: `isinstance(rule, ms.Schedule)` tells which.
+    Returns a `Schedule`, or a rule of averages: `isinstance(rule, ms.Schedule)` tells which.
 
-    Raises `ParseError` for any other text, and for arguments that define no rule: `column`, counted from 1, says
-    where, and the message points at it. Raises `TypeError` for what is no text.
+    Raises `ParseError` for another text, and for arguments that define no rule. The message points at the place, and
+    the attribute `column`, counted from 1, gives it. Raises `TypeError` if `text` is not a string.
 
-    As the type of an option of argparse, click or typer (`type=ms.parse`, `parser=ms.parse`), it lets these show the
-    whole message.
+    You can use it as the type of an option of argparse, click or typer (`type=ms.parse`, `parser=ms.parse`), which then
+    show the whole message.
 
     >>> parse("0.5 * warmup(cosine(0.1, 1000), 100)")
     0.5 * warmup(cosine(0.1, 1000), 100)

@@ -63,29 +63,29 @@ def _operation(name: str) -> Callable[..., "Schedule"]:
 class Schedule:
     """A pure function of the number of updates that have happened: `lr(step)`.
 
-    Made by the constructors of `multisched.schedules`, such as `piecewise_constant`, and by arithmetic on schedules and
-    numbers: `+ - * / **`, `abs`, `ms.minimum`, `ms.maximum`. It is plain data: hashable, picklable, equal by value, and
-    `repr` is the expression that builds it.
+    The constructors of `multisched.schedules`, such as `piecewise_constant`, make schedules, and so does arithmetic on
+    schedules and numbers: `+ - * / **`, `abs`, `ms.minimum`, `ms.maximum`. A schedule is plain data: it is hashable and
+    picklable, compares by value, and prints as the expression that builds it.
 
-    `lr(step)` takes
+    The result of `lr(step)` depends on the step:
 
-    - a Python number, and gives a float, computed in double precision (a NumPy array where the schedule's values are
-      arrays);
-    - an array or tracer of any framework, and gives one of that framework, elementwise, of shape
-      `step.shape + value_shape`, in float32 for integer steps and in the dtype of floating ones;
-    - a declared tensor, and gives a declared tensor.
+    - For a Python number, it is a float, computed in double precision. If the values of the schedule are arrays, it is
+      a NumPy array.
+    - For an array or tracer, it is one of the same framework, of shape `step.shape + value_shape`. It has the dtype
+      float32 for integer steps, and the dtype of the steps for floating ones.
+    - For a declared tensor, it is a declared tensor.
 
-    So it serves where a framework wants a function of the step: `optax.sgd(learning_rate=lr)`,
+    So you can pass a schedule where a framework takes a function of the step: `optax.sgd(learning_rate=lr)`,
     `torch.optim.lr_scheduler.LambdaLR(optimizer, lr)`.
 
-    Integer steps of any dtype, signed or unsigned, count exactly up to the largest one of the dtype, wherever the
-    boundaries of the schedule lie. Where it ends at a value, it has exactly this value from there on, inside compilers
-    too, and between its ends it does not leave the interval of its values.
+    Integer steps of any dtype, signed or unsigned, count exactly up to the largest number of the dtype, wherever the
+    boundaries of the schedule are. A schedule that ends at a value has exactly this value from its end on, also inside
+    compilers. Between its ends it does not leave the interval of its values.
 
-    Steps below 0 have the value at 0. At a step that is NaN, the value is NaN; at an infinite one, it is that of the
-    end, and of what has none but goes in periods, that of the beginning of a period.
+    Steps below 0 have the value at 0. If the step is NaN, so is the value. At an infinite step, the value is the one at
+    the end, or, for a schedule without an end that repeats, the one at the beginning of a period.
 
-    Raises `ScheduleStepError` for a step that is a bool, a string or complex.
+    Raises `ScheduleStepError` if the step is a bool, a string or a complex number.
     """
 
     # An instance dict, always empty: LambdaLR puts it into its own state, and loads it again.
@@ -163,7 +163,8 @@ class Schedule:
     def to_config(self) -> dict[str, Any]:
         """The schedule as a document for JSON, YAML or TOML, from which `ms.from_config` builds an equal one.
 
-        Raises `ConfigError` where a part is a function, a schedule of one's own, or a number that is not finite.
+        Raises `ConfigError` if a part is a function, a schedule that is not in the catalogue, or a number that is not
+        finite.
 
         >>> import multisched as ms
         >>> (2 * ms.constant(0.1)).to_config()
@@ -174,11 +175,11 @@ class Schedule:
         return to_config(self)
 
     def plot(self, steps: int, ax: Any = None) -> Any:
-        """Draw the schedule over its first steps, with matplotlib, of the extra `plot`.
+        """Draw the schedule over its first steps, with matplotlib, which the extra `plot` installs.
 
             the points (k, self(k)) for k in range(steps), joined by lines; a dot at each boundary
 
-        Of more than 2,000 points some are left out between boundaries, which are there with the steps before them.
+        If there are more than 2,000 points, some points between boundaries are left out.
 
             axes = lr.plot(1000)
             other.plot(1000, ax=axes).figure.savefig("both.png")
@@ -188,11 +189,11 @@ class Schedule:
         steps:
             How many steps to show, in updates from step 0 on; at least 1.
         ax:
-            The matplotlib axes to draw on, for several schedules in one picture; by default those of a new figure,
-            which pyplot does not know of.
+            The matplotlib axes to draw on, for several schedules in one picture. Default: the axes of a new figure,
+            which is not registered with pyplot.
 
-        Returns the axes. Raises `StepCountError` for another number of steps, `ScheduleValueError` for a schedule of
-        arrays, and `ImportError`, with the command that installs it, without matplotlib.
+        Returns the axes. Raises `StepCountError` if `steps` is not a number of steps, `ScheduleValueError` if the
+        values of the schedule are arrays, and `ImportError` if matplotlib is not installed.
 
         >>> import multisched as ms
         >>> ms.cosine(0.1, 1000).plot(0)
@@ -344,25 +345,27 @@ def schedule(
     Parameters
     ----------
     **readers:
-        For each parameter, what it takes: `multisched.arguments` has readers of numbers and options, and
-        `multisched.schedules.readers` those of values, lengths and schedules. A call, a config and an expression are
-        checked by the same reader.
+        A reader for each parameter, which checks the argument and returns plain data. `multisched.arguments` has
+        readers of numbers and options, `multisched.schedules.readers` those of values, lengths and schedules. Calls,
+        configs and expressions use the same readers.
     check:
-        What the readers cannot tell, such as two bounds in the wrong order. It takes the same parameters, after their
-        readers, raises for those that define no schedule, and may return a dict of all of them as plain data.
+        A function that checks what a reader cannot, such as two bounds in the wrong order. It takes the same parameters
+        after their readers, and raises an error if they define no schedule. It may return a dict of all of them as
+        plain data.
     clock:
-        A formula with schedules among its arguments may call them at its step. With `clock`, which takes what the
-        formula does and returns the steps at which it needs the values of these schedules, one for each in the order of
-        the arguments, the formula is given these values in the place of the schedules; then they may be nested to any
-        depth.
+        For a formula with schedules among its arguments: a function of the parameters of the formula, which returns the
+        steps at which the formula needs the values of these schedules, in the order of the arguments. The formula is
+        then given the values in place of the schedules, which can be nested to any depth. Without `clock`, the formula
+        calls the schedules itself.
     edges:
-        `edges(arguments, until)`: the steps up to `until` at which another part of the formula begins to rule, for
-        plots and tests; see `multisched.schedules.edges`. By default those of the schedules among the arguments.
+        `edges(arguments, until)`: the steps up to `until` at which another part of the formula takes over, for plots
+        and tests; see `multisched.schedules.edges`. Default: the edges of the schedules among the arguments.
     examples:
         Expressions that build typical schedules, such as `"hyperbola(1, 0.5)"`. The laws are tested on them, and the
-        first one stands in the gallery. A schedule that others are to find by name needs at least one.
+        gallery shows the first one. A schedule that can be found by its name needs at least one.
 
-    The constructor raises `ArgumentError` for a keyword that the formula does not have, and names the nearest one.
+    If a call has a keyword that the formula does not have, the constructor raises `ArgumentError`, which names the
+    nearest one.
 
     >>> from multisched.schedules.readers import non_negative, real
     >>> @schedule(start=real, rate=non_negative, examples=["hyperbola(1, 0.5)"])
