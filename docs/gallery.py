@@ -108,75 +108,24 @@ def sections() -> dict[str, Example]:
 
 
 # --- the constructors of other libraries -----------------------------------------------------------------------------
-PARTS = "[ms.constant(0.05), ms.constant(0.1)]"
-RATES = ("base_lr", "init_value", "initial_learning_rate", "lr", "max_lr", "peak_value", "value")
-LENGTHS = ("decay_steps", "num_training_steps", "t_initial", "total_iters", "transition_steps")
-ARGUMENTS = {  # of parameters that have no default, by name
-    **dict.fromkeys(RATES, "0.1"),
-    **dict.fromkeys(LENGTHS, "80"),
-    **dict.fromkeys(("T_0", "T_max", "decay_t", "first_decay_steps", "step_size"), "40"),
-    **dict.fromkeys(("num_warmup_steps", "warmup_steps"), "10"),
-    **dict.fromkeys(("boundaries", "milestones"), "[40]"),
-    **dict.fromkeys(("schedulers", "schedules"), PARTS),
-    "cosine_kwargs": "[dict(init_value=0.0, peak_value=0.1, warmup_steps=10, decay_steps=50)]",
-    "decay_rate": "0.5",
-    "end_value": "0.0",
-    "gamma": "0.95",
-    "interpolate_type": "'linear'",
-    "lr_lambda": "lambda step: 1 / (1 + step)",
-    "name": "'cosine'",
-    "num_decay_steps": "30",
-    "power": "2",
-    "swa_lr": "0.05",
-    "values": "[0.1, 0.05]",
-}
-MORE = {  # arguments that some need besides, or instead
-    "keras.PolynomialDecay": {"power": "2"},
-    "optax.piecewise_constant_schedule": {"boundaries_and_scales": "{40: 0.5}"},
-    "optax.piecewise_interpolate_schedule": {"boundaries_and_scales": "{40: 0.5}"},
-    "optax.warmup_constant_schedule": {"init_value": "0.0"},
-    "optax.warmup_cosine_decay_schedule": {"init_value": "0.0"},
-    "optax.warmup_exponential_decay_schedule": {"init_value": "0.0"},
-    "timm.MultiStepLRScheduler": {"decay_t": "[40]", "decay_rate": "0.5"},
-    "timm.StepLRScheduler": {"decay_rate": "0.5"},
-    "torch.CyclicLR": {"base_lr": "0.01", "step_size_up": "20"},
-    "torch.CyclicMomentum": {"step_size_up": "20"},
-    "torch.MultiplicativeLR": {"total_iters": "2"},
-    "torch.OneCycleLR": {"total_steps": "90"},
-    "torch.OneCycleMomentum": {"total_steps": "90"},
-    "transformers.get_cosine_with_hard_restarts_schedule_with_warmup": {"num_cycles": "2"},
-    "transformers.get_cosine_with_min_lr_schedule_with_warmup": {"min_lr": "0.01"},
-    "transformers.get_cosine_with_min_lr_schedule_with_warmup_lr_rate": {"min_lr": "0.01"},
-    "transformers.get_scheduler": {"num_warmup_steps": "10", "num_training_steps": "80"},
-    "transformers.get_wsd_schedule": {"num_training_steps": "90"},
+PARTS = "[constant(0.05), constant(0.1)]"
+CALLS = {  # that are no expressions, since they need a function or a dict with names
+    "optax.sgdr_schedule": "optax.sgdr_schedule([dict(init_value=0, peak_value=0.1, warmup_steps=10, decay_steps=50)])",
+    "torch.LambdaLR": "torch.LambdaLR(0.1, lr_lambda=lambda step: 1 / (1 + step))",
+    "torch.MultiplicativeLR": "torch.MultiplicativeLR(0.1, lr_lambda=lambda step: 1 / (1 + step), total_iters=2)",
 }
 OWN = "Formulas that only a dialect has"
 
 
-def constructors() -> dict[str, Any]:
-    """`{"torch.StepLR": constructor}`: the public functions of all dialects, in the order of their names."""
-    return dict(sorted(DIALECTS.items()))
-
-
 def call(name: str, constructor: Any) -> str:
-    """Code that calls a constructor: its first example, or else a call with the arguments that it needs."""
-    if getattr(constructor, "examples", ()):
-        return str(constructor.examples[0])
-    more, given = MORE.get(name, {}), []
-    for parameter in inspect.signature(constructor).parameters.values():
-        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
-        if needed or parameter.name in more:
-            value = more.get(parameter.name) or ARGUMENTS[parameter.name]
-            given.append(f"{parameter.name}={value}" if given or not needed else value)
-    return f"{name}({', '.join(given)})"
+    """Code that calls a constructor: its first example, if an expression can be one."""
+    return CALLS.get(name) or str(constructor.examples[0])
 
 
-def build(expression: str) -> Any:
-    """What a call of a dialect builds: an example of its decorator, or code of this file."""
-    if any(expression in getattr(made, "examples", ()) for made in constructors().values()):
-        return ms.parse(expression)
-    dialects = {name: SimpleNamespace(**DIALECTS.functions(name)) for name in DIALECTS.dialects()}
-    return eval(expression, {"ms": ms, **dialects})
+def build(name: str, code: str) -> Any:
+    """What a call of a dialect builds."""
+    dialect = name.partition(".")[0]
+    return eval(code, {dialect: SimpleNamespace(**DIALECTS.functions(dialect))}) if name in CALLS else ms.parse(code)
 
 
 def rules(part: Any, outermost: bool = True) -> set[str]:
@@ -193,11 +142,11 @@ def rules(part: Any, outermost: bool = True) -> set[str]:
 def names() -> dict[str, list[tuple[str, str]]]:
     """`{section: [(call, what it builds), ...]}`. Says of each constructor that is not in it why."""
     found = defaultdict(list)
-    for name, constructor in constructors().items():
+    for name, constructor in sorted(DIALECTS.items()):
         try:
-            built = build(code := call(name, constructor))
-        except (KeyError, errors.MultischedError) as cause:
-            print(f"{name} is left out. ARGUMENTS and MORE do not make a call of it: {cause}", file=sys.stderr)
+            built = build(name, code := call(name, constructor))
+        except (AttributeError, IndexError, errors.MultischedError) as cause:
+            print(f"{name} is left out, since it has no example that builds something: {cause}", file=sys.stderr)
             continue
         sections = {OWN} if OWN in rules(built) else rules(built)
         if PARTS in code:  # these are not its own

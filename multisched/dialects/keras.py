@@ -11,30 +11,28 @@ infinity or a sum of two values: `docs/dialects-keras.md` names them.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
+from multisched.arguments import optional, unchecked
+from multisched.dialects import constructor
 from multisched.errors import ScheduleValueError, StepCountError, shown
 from multisched.schedules import cycle as cycles
 from multisched.schedules import decay, inverse
 from multisched.schedules.combine import warmup
-from multisched.schedules.parts import above, flag, length, real
 from multisched.schedules.piecewise import piecewise_constant
+from multisched.schedules.readers import at_least, flag, length, non_negative, real, some_steps
 from multisched.schedules.schedule import Schedule
 
-__all__ = [
-    "CosineDecay",
-    "CosineDecayRestarts",
-    "ExponentialDecay",
-    "InverseTimeDecay",
-    "PiecewiseConstantDecay",
-    "PolynomialDecay",
-]
 
-
-def _length(value: Any, what: str) -> Any:
-    return length(value, what, zero=False)
-
-
+@constructor(
+    initial_learning_rate=real,
+    decay_steps=some_steps,
+    decay_rate=non_negative,
+    staircase=flag,
+    examples=[
+        "keras.ExponentialDecay(0.1, decay_steps=80, decay_rate=0.5)",
+        "keras.ExponentialDecay(1, 3, 0.5, staircase=True)",
+    ],
+)
 def ExponentialDecay(
     initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False
 ) -> Schedule:
@@ -46,12 +44,16 @@ def ExponentialDecay(
     >>> [lr(step) for step in (0, 1, 2, 4)]
     [1.0, 0.5, 0.25, 0.0625]
     """
-    init, steps = real(initial_learning_rate, "initial_learning_rate"), _length(decay_steps, "decay_steps")
-    if above(decay_rate, "decay_rate", 0) == 0:  # whose power of 0 is 1
-        return piecewise_constant(init, {math.ceil(steps) if flag(staircase, "staircase") else 1: 0.0})
-    return decay.exponential(init, decay_rate, steps, staircase=staircase)
+    if decay_rate == 0:  # whose power of 0 is 1
+        return piecewise_constant(initial_learning_rate, {math.ceil(decay_steps) if staircase else 1: 0.0})
+    return decay.exponential(initial_learning_rate, decay_rate, decay_steps, staircase=staircase)
 
 
+@constructor(
+    boundaries=unchecked("array"),
+    values=unchecked("array"),
+    examples=["keras.PiecewiseConstantDecay([40], values=[0.1, 0.05])"],
+)
 def PiecewiseConstantDecay(boundaries: Sequence[float], values: Sequence[float]) -> Schedule:
     """`values[0]` up to `boundaries[0]`, that step included; then `values[1]` up to `boundaries[1]`, and so on.
 
@@ -81,6 +83,14 @@ def PiecewiseConstantDecay(boundaries: Sequence[float], values: Sequence[float])
     return piecewise_constant(first, {step + 1: value for step, value in zip(steps, others, strict=True)})
 
 
+@constructor(
+    initial_learning_rate=real,
+    decay_steps=some_steps,
+    end_learning_rate=real,
+    power=non_negative,
+    cycle=flag,
+    examples=["keras.PolynomialDecay(0.1, decay_steps=80, power=2)", "keras.PolynomialDecay(1, 4, 0, cycle=True)"],
+)
 def PolynomialDecay(
     initial_learning_rate: float,
     decay_steps: float,
@@ -100,15 +110,24 @@ def PolynomialDecay(
     >>> [lr(step) for step in (0, 1, 4, 5)]
     [1.0, 0.75, 0.0, 0.375]
     """
-    init, steps = real(initial_learning_rate, "initial_learning_rate"), _length(decay_steps, "decay_steps")
-    end, exponent, again = real(end_learning_rate, "end_learning_rate"), above(power, "power", 0), flag(cycle, "cycle")
-    if exponent == 0:
+    init, end = initial_learning_rate, end_learning_rate
+    if power == 0:
         return decay.constant(init)
-    if exponent == 1 and not again:
-        return decay.linear(init, end, steps)
-    return decay.polynomial(init, end, steps, exponent, cycle=again)
+    if power == 1 and not cycle:
+        return decay.linear(init, end, decay_steps)
+    return decay.polynomial(init, end, decay_steps, power, cycle=cycle)
 
 
+@constructor(
+    initial_learning_rate=real,
+    decay_steps=some_steps,
+    decay_rate=non_negative,
+    staircase=flag,
+    examples=[
+        "keras.InverseTimeDecay(0.1, decay_steps=80, decay_rate=0.5)",
+        "keras.InverseTimeDecay(1, 3, 1, staircase=True)",
+    ],
+)
 def InverseTimeDecay(
     initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False
 ) -> Schedule:
@@ -120,10 +139,20 @@ def InverseTimeDecay(
     >>> [lr(step) for step in (0, 1, 2, 3, 6)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    init, steps = real(initial_learning_rate, "initial_learning_rate"), _length(decay_steps, "decay_steps")
-    return inverse.inverse_time(init, above(decay_rate, "decay_rate", 0), steps, staircase)
+    return inverse.inverse_time(initial_learning_rate, decay_rate, decay_steps, staircase)
 
 
+@constructor(
+    initial_learning_rate=real,
+    decay_steps=some_steps,
+    alpha=real,
+    warmup_target=optional(real),
+    warmup_steps=length,
+    examples=[
+        "keras.CosineDecay(0.1, decay_steps=80)",
+        "keras.CosineDecay(0, 4, 0.5, warmup_target=1, warmup_steps=2)",
+    ],
+)
 def CosineDecay(
     initial_learning_rate: float,
     decay_steps: float,
@@ -140,15 +169,23 @@ def CosineDecay(
     >>> [round(lr(step), 4) for step in (0, 1, 2, 4, 6, 7)]
     [0.0, 0.5, 1.0, 0.75, 0.5, 0.5]
     """
-    init, steps = real(initial_learning_rate, "initial_learning_rate"), _length(decay_steps, "decay_steps")
-    lowest = real(alpha, "alpha")
-    warm: Any = length(warmup_steps, "warmup_steps")
     if warmup_target is None:
-        return decay.cosine(init, steps, init * lowest)
-    peak = real(warmup_target, "warmup_target")
-    return warmup(decay.cosine(peak, steps, peak * lowest), warm, init)
+        return decay.cosine(initial_learning_rate, decay_steps, initial_learning_rate * alpha)
+    wave = decay.cosine(warmup_target, decay_steps, warmup_target * alpha)
+    return warmup(wave, warmup_steps, initial_learning_rate)
 
 
+@constructor(
+    initial_learning_rate=real,
+    first_decay_steps=some_steps,
+    t_mul=at_least(1),
+    m_mul=non_negative,
+    alpha=real,
+    examples=[
+        "keras.CosineDecayRestarts(0.1, first_decay_steps=40)",
+        "keras.CosineDecayRestarts(1, 4, m_mul=0.5, alpha=0.1)",
+    ],
+)
 def CosineDecayRestarts(
     initial_learning_rate: float, first_decay_steps: float, t_mul: float = 2.0, m_mul: float = 1.0, alpha: float = 0.0
 ) -> Schedule:
@@ -161,6 +198,5 @@ def CosineDecayRestarts(
     >>> [round(lr(step), 4) for step in (0, 2, 4, 8, 11, 12)]
     [1.0, 0.5, 0.5, 0.25, 0.019, 0.25]
     """
-    init, steps = real(initial_learning_rate, "initial_learning_rate"), _length(first_decay_steps, "first_decay_steps")
-    longer, lower = above(t_mul, "t_mul", 1), above(m_mul, "m_mul", 0)
-    return cycles.cosine_restarts(init, steps, longer, lower, init * real(alpha, "alpha"))
+    end = initial_learning_rate * alpha
+    return cycles.cosine_restarts(initial_learning_rate, first_decay_steps, t_mul, m_mul, end)

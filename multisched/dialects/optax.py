@@ -12,35 +12,21 @@ optax gives NaN, infinity or a sum of two phases: `docs/dialects-optax.md` names
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
-from multisched.dialects._arguments import length_or_zero, whole
+from multisched.arguments import optional, unchecked
+from multisched.dialects import constructor
+from multisched.dialects._readers import length_or_zero, some_whole, whole
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
 from multisched.schedules import combine, decay
-from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.piecewise import checked_steps
+from multisched.schedules.readers import flag, length, non_negative, one_of, positive, real, some_steps
 from multisched.schedules.schedule import Schedule
 from multisched.schedules.steps import piecewise_interpolate, piecewise_scale
 
-__all__ = [
-    "constant_schedule",
-    "cosine_decay_schedule",
-    "cosine_onecycle_schedule",
-    "exponential_decay",
-    "join_schedules",
-    "linear_onecycle_schedule",
-    "linear_schedule",
-    "piecewise_constant_schedule",
-    "piecewise_interpolate_schedule",
-    "polynomial_schedule",
-    "sgdr_schedule",
-    "warmup_constant_schedule",
-    "warmup_cosine_decay_schedule",
-    "warmup_exponential_decay_schedule",
-]
-
 
 # --- one way ---------------------------------------------------------------------------------------------------------
+@constructor(value=real, examples=["optax.constant_schedule(0.1)"])
 def constant_schedule(value: float) -> Schedule:
     """`value` at every step.
 
@@ -50,6 +36,17 @@ def constant_schedule(value: float) -> Schedule:
     return decay.constant(value)
 
 
+@constructor(
+    init_value=real,
+    end_value=real,
+    power=non_negative,
+    transition_steps=length_or_zero,
+    transition_begin=length_or_zero,
+    examples=[
+        "optax.polynomial_schedule(0.1, end_value=0.0, power=2, transition_steps=80)",
+        "optax.polynomial_schedule(1, 0.1, 0.5, 6, transition_begin=3)",
+    ],
+)
 def polynomial_schedule(
     init_value: float, end_value: float, power: float, transition_steps: int, transition_begin: int = 0
 ) -> Schedule:
@@ -61,19 +58,20 @@ def polynomial_schedule(
     >>> [lr(step) for step in (0, 1, 3, 5, 6)]
     [1.0, 1.0, 0.25, 0.0, 0.0]
     """
-    init, end = real(init_value, "init_value"), real(end_value, "end_value")
-    steps, begin = (
-        length_or_zero(transition_steps, "transition_steps"),
-        length_or_zero(transition_begin, "transition_begin"),
-    )
-    exponent = above(power, "power", 0)
-    if steps == 0 or exponent == 0:
-        return decay.constant(init)
-    if exponent == 1:
-        return decay.linear(init, end, steps, begin)
-    return decay.polynomial(init, end, steps, exponent, begin)
+    if transition_steps == 0 or power == 0:
+        return decay.constant(init_value)
+    if power == 1:
+        return decay.linear(init_value, end_value, transition_steps, transition_begin)
+    return decay.polynomial(init_value, end_value, transition_steps, power, transition_begin)
 
 
+@constructor(
+    init_value=real,
+    end_value=real,
+    transition_steps=length_or_zero,
+    transition_begin=length_or_zero,
+    examples=["optax.linear_schedule(0.1, end_value=0.0, transition_steps=80)"],
+)
 def linear_schedule(init_value: float, end_value: float, transition_steps: int, transition_begin: int = 0) -> Schedule:
     """A line from `init_value` at `transition_begin` to `end_value` after `transition_steps` more.
 
@@ -88,6 +86,18 @@ def linear_schedule(init_value: float, end_value: float, transition_steps: int, 
     return polynomial_schedule(init_value, end_value, 1, transition_steps, transition_begin)
 
 
+@constructor(
+    init_value=real,
+    transition_steps=length_or_zero,
+    decay_rate=non_negative,
+    transition_begin=length_or_zero,
+    staircase=flag,
+    end_value=optional(real),
+    examples=[
+        "optax.exponential_decay(0.1, transition_steps=80, decay_rate=0.5)",
+        "optax.exponential_decay(1, 2, 0.5, 3, staircase=True, end_value=0.1)",
+    ],
+)
 def exponential_decay(
     init_value: float,
     transition_steps: int,
@@ -106,25 +116,26 @@ def exponential_decay(
     >>> [lr(step) for step in (0, 1, 2, 3, 5, 7)]
     [1.0, 1.0, 1.0, 0.5, 0.3, 0.3]
     """
-    init, rate = real(init_value, "init_value"), above(decay_rate, "decay_rate", 0)
-    steps, begin = (
-        length_or_zero(transition_steps, "transition_steps"),
-        length_or_zero(transition_begin, "transition_begin"),
-    )
-    end = None if end_value is None else real(end_value, "end_value")
-    if not steps or not rate:
-        flag(staircase, "staircase")
-        return decay.constant(init)
-    return decay.exponential(init, rate, steps, begin, staircase, end)
+    if not transition_steps or not decay_rate:
+        return decay.constant(init_value)
+    return decay.exponential(init_value, decay_rate, transition_steps, transition_begin, staircase, end_value)
 
 
-def _wave(init: float, steps: Any, end: float, exponent: Any) -> Schedule:
+def _wave(init: float, steps: int, end: float, exponent: float) -> Schedule:
     """A half wave to a power, which may be 0."""
-    if above(exponent, "exponent", 0) == 0:
-        return decay.constant(init)
-    return decay.cosine(init, steps, end, exponent)
+    return decay.cosine(init, steps, end, exponent) if exponent else decay.constant(init)
 
 
+@constructor(
+    init_value=real,
+    decay_steps=some_steps,
+    alpha=real,
+    exponent=non_negative,
+    examples=[
+        "optax.cosine_decay_schedule(0.1, decay_steps=80)",
+        "optax.cosine_decay_schedule(1, 4, alpha=0.5, exponent=2)",
+    ],
+)
 def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.0, exponent: float = 1.0) -> Schedule:
     """A half wave from `init_value` to `alpha * init_value` in `decay_steps`; `exponent` is a power of the wave.
 
@@ -132,17 +143,21 @@ def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.
     >>> [round(lr(step), 4) for step in (0, 2, 4, 5)]
     [1.0, 0.75, 0.5, 0.5]
     """
-    init = real(init_value, "init_value")
-    return _wave(init, length(decay_steps, "decay_steps", zero=False), init * real(alpha, "alpha"), exponent)
+    return _wave(init_value, decay_steps, init_value * alpha, exponent)
 
 
 # --- through points --------------------------------------------------------------------------------------------------
 def _scales(boundaries_and_scales: Any) -> list[tuple[int, float]]:
     given = {} if boundaries_and_scales is None else boundaries_and_scales
     pairs = checked_steps(given, "boundaries_and_scales")
-    return [(step, above(scale, f"The scale at step {step}", 0)) for step, scale in pairs]
+    return [(step, non_negative(scale, f"The scale at step {step}")) for step, scale in pairs]
 
 
+@constructor(
+    init_value=real,
+    boundaries_and_scales=optional(unchecked("steps")),
+    examples=["optax.piecewise_constant_schedule(0.1, boundaries_and_scales={40: 0.5})"],
+)
 def piecewise_constant_schedule(
     init_value: float, boundaries_and_scales: Mapping[int, float] | None = None
 ) -> Schedule:
@@ -152,11 +167,19 @@ def piecewise_constant_schedule(
     >>> [lr(step) for step in (0, 1, 2, 3, 4)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    return piecewise_scale(real(init_value, "init_value"), dict(_scales(boundaries_and_scales)))
+    return piecewise_scale(init_value, dict(_scales(boundaries_and_scales)))
 
 
+@constructor(
+    interpolate_type=one_of("linear", "cosine"),
+    init_value=real,
+    boundaries_and_scales=optional(unchecked("steps")),
+    examples=["optax.piecewise_interpolate_schedule('linear', init_value=0.1, boundaries_and_scales={40: 0.5})"],
+)
 def piecewise_interpolate_schedule(
-    interpolate_type: str, init_value: float, boundaries_and_scales: Mapping[int, float] | None = None
+    interpolate_type: Literal["linear", "cosine"],
+    init_value: float,
+    boundaries_and_scales: Mapping[int, float] | None = None,
 ) -> Schedule:
     """Through `init_value` at step 0, and at each boundary that value multiplied by all scales so far.
 
@@ -166,15 +189,23 @@ def piecewise_interpolate_schedule(
     >>> [lr(step) for step in (0, 2, 4, 5, 6, 7)]
     [1.0, 0.75, 0.5, 0.375, 0.25, 0.25]
     """
-    kind = one_of(interpolate_type, "interpolate_type", "linear", "cosine")
-    value = real(init_value, "init_value")
+    value = init_value
     values = {0: value}
     for step, scale in _scales(boundaries_and_scales):
         value = value * scale
         values[step] = value
-    return piecewise_interpolate(values, kind)
+    return piecewise_interpolate(values, interpolate_type)
 
 
+@constructor(
+    transition_steps=some_whole,
+    peak_value=real,
+    pct_start=non_negative,
+    pct_final=non_negative,
+    div_factor=positive,
+    final_div_factor=positive,
+    examples=["optax.linear_onecycle_schedule(80, peak_value=0.1)"],
+)
 def linear_onecycle_schedule(
     transition_steps: int,
     peak_value: float,
@@ -193,14 +224,19 @@ def linear_onecycle_schedule(
     >>> [lr(step) for step in (0, 2, 4, 6, 8, 10, 11)]
     [0.5, 0.75, 1.0, 0.75, 0.5, 0.125, 0.125]
     """
-    steps, peak = whole(transition_steps, "transition_steps"), real(peak_value, "peak_value")
-    start, final = above(pct_start, "pct_start", 0), above(pct_final, "pct_final", 0)
-    divided = above(div_factor, "div_factor", 0, allowed=False)
-    last = above(final_div_factor, "final_div_factor", 0, allowed=False)
-    scales = {int(start * steps): divided, int(final * steps): 1 / divided, steps: 1 / last}
-    return piecewise_interpolate_schedule("linear", peak / divided, scales)
+    steps, start, final = transition_steps, int(pct_start * transition_steps), int(pct_final * transition_steps)
+    scales = {start: div_factor, final: 1 / div_factor, steps: 1 / final_div_factor}
+    return piecewise_interpolate_schedule("linear", peak_value / div_factor, scales)
 
 
+@constructor(
+    transition_steps=some_whole,
+    peak_value=real,
+    pct_start=non_negative,
+    div_factor=positive,
+    final_div_factor=positive,
+    examples=["optax.cosine_onecycle_schedule(80, peak_value=0.1)"],
+)
 def cosine_onecycle_schedule(
     transition_steps: int,
     peak_value: float,
@@ -218,12 +254,9 @@ def cosine_onecycle_schedule(
     >>> [round(lr(step), 4) for step in (0, 2, 4, 7, 10, 11)]
     [0.5, 0.75, 1.0, 0.5625, 0.125, 0.125]
     """
-    steps, peak = whole(transition_steps, "transition_steps"), real(peak_value, "peak_value")
-    start = above(pct_start, "pct_start", 0)
-    divided = above(div_factor, "div_factor", 0, allowed=False)
-    last = above(final_div_factor, "final_div_factor", 0, allowed=False)
-    scales = {int(start * steps): divided, steps: 1 / (divided * last)}
-    return piecewise_interpolate_schedule("cosine", peak / divided, scales)
+    start = int(pct_start * transition_steps)
+    scales = {start: div_factor, transition_steps: 1 / (div_factor * final_div_factor)}
+    return piecewise_interpolate_schedule("cosine", peak_value / div_factor, scales)
 
 
 # --- of others, one after the other ----------------------------------------------------------------------------------
@@ -231,6 +264,11 @@ def _rule(given: Any) -> Any:
     return combine.from_function(given) if callable(given) and not isinstance(given, Schedule) else given
 
 
+@constructor(
+    schedules=unchecked("schedules"),
+    boundaries=unchecked("integers"),
+    examples=["optax.join_schedules([constant(0.05), constant(0.1)], boundaries=[40])"],
+)
 def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequence[int]) -> Schedule:
     """One schedule after the other; at a boundary the next one rules, at its own step 0.
 
@@ -246,10 +284,16 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
             f"join_schedules takes a list of schedules and one of steps, got {shown(schedules)} and "
             f"{shown(boundaries)}."
         )
-    steps = [whole(boundary, f"Boundary {i}", zero=True) for i, boundary in enumerate(boundaries)]
+    steps = [whole(boundary, f"Boundary {i}") for i, boundary in enumerate(boundaries)]
     return combine.join([_rule(rule) for rule in schedules], steps)
 
 
+@constructor(
+    init_value=real,
+    peak_value=real,
+    warmup_steps=length_or_zero,
+    examples=["optax.warmup_constant_schedule(0.0, peak_value=0.1, warmup_steps=10)"],
+)
 def warmup_constant_schedule(init_value: float, peak_value: float, warmup_steps: int) -> Schedule:
     """A line from `init_value` to `peak_value` in `warmup_steps`; with 0 or less, it stays at `init_value`.
 
@@ -257,10 +301,18 @@ def warmup_constant_schedule(init_value: float, peak_value: float, warmup_steps:
     >>> [lr(step) for step in (0, 2, 4, 5)]
     [0.0, 0.5, 1.0, 1.0]
     """
-    init, peak = real(init_value, "init_value"), real(peak_value, "peak_value")
-    return linear_schedule(init, peak, length_or_zero(warmup_steps, "warmup_steps"))
+    return linear_schedule(init_value, peak_value, warmup_steps)
 
 
+@constructor(
+    init_value=real,
+    peak_value=real,
+    warmup_steps=length,
+    decay_steps=some_steps,
+    end_value=real,
+    exponent=non_negative,
+    examples=["optax.warmup_cosine_decay_schedule(0.0, peak_value=0.1, warmup_steps=10, decay_steps=80)"],
+)
 def warmup_cosine_decay_schedule(
     init_value: float,
     peak_value: float,
@@ -278,15 +330,27 @@ def warmup_cosine_decay_schedule(
     >>> [round(lr(step), 4) for step in (0, 1, 2, 4, 6, 7)]
     [0.0, 0.5, 1.0, 0.75, 0.5, 0.5]
     """
-    init, peak, end = real(init_value, "init_value"), real(peak_value, "peak_value"), real(end_value, "end_value")
-    warm: Any = length(warmup_steps, "warmup_steps")
-    total = length(decay_steps, "decay_steps", zero=False)
-    if total <= warm:
-        raise StepCountError(f"decay_steps, of which the warm-up is a part, must be more than {warm}, got {total}.")
-    after = _wave(peak, total - warm, end if peak else 0.0, exponent)
-    return combine.warmup(after, warm, init)
+    if decay_steps <= warmup_steps:
+        raise StepCountError(
+            f"decay_steps, of which the warm-up is a part, must be more than {warmup_steps}, got {decay_steps}."
+        )
+    after = _wave(peak_value, decay_steps - warmup_steps, end_value if peak_value else 0.0, exponent)
+    return combine.warmup(after, warmup_steps, init_value)
 
 
+@constructor(
+    init_value=real,
+    peak_value=real,
+    warmup_steps=whole,
+    transition_steps=length_or_zero,
+    decay_rate=non_negative,
+    transition_begin=length_or_zero,
+    staircase=flag,
+    end_value=optional(real),
+    examples=[
+        "optax.warmup_exponential_decay_schedule(0.0, 0.1, warmup_steps=10, transition_steps=80, decay_rate=0.5)"
+    ],
+)
 def warmup_exponential_decay_schedule(
     init_value: float,
     peak_value: float,
@@ -305,17 +369,17 @@ def warmup_exponential_decay_schedule(
     >>> [lr(step) for step in (0, 1, 2, 3, 4)]
     [0.0, 0.5, 1.0, 0.5, 0.25]
     """
-    init, peak = real(init_value, "init_value"), real(peak_value, "peak_value")
-    steps = whole(warmup_steps, "warmup_steps", zero=True)
-    after = exponential_decay(peak, transition_steps, decay_rate, transition_begin, staircase, end_value)
-    if after(0) == peak:
-        return combine.warmup(after, steps, init)
-    return combine.join([decay.linear(init, peak, steps), after], [steps])  # `end_value` cuts the peak, not the line
+    after = exponential_decay(peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value)
+    if after(0) == peak_value:
+        return combine.warmup(after, warmup_steps, init_value)
+    rise = decay.linear(init_value, peak_value, warmup_steps)  # to the peak, although `end_value` cuts off what follows
+    return combine.join([rise, after], [warmup_steps])
 
 
 _CYCLE = inspect.signature(warmup_cosine_decay_schedule)
 
 
+@constructor(examples=[])  # no expression has a dict with names
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
     """Cycles one after the other, each a `warmup_cosine_decay_schedule` of these arguments, `decay_steps` long.
 
@@ -336,7 +400,7 @@ def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
                 f"{cause}."
             ) from cause
         cycles.append(warmup_cosine_decay_schedule(*bound.args, **bound.kwargs))
-        lengths.append(whole(bound.arguments["decay_steps"], f"decay_steps of cycle {i}"))
+        lengths.append(some_whole(bound.arguments["decay_steps"], f"decay_steps of cycle {i}"))
     if not cycles:
         raise ScheduleValueError("sgdr_schedule takes the arguments of at least one cycle, got none.")
     return combine.join(cycles, list(accumulate(lengths[:-1])))

@@ -11,16 +11,17 @@ Noise is not there: `noise_range_t` must be None. Bad arguments raise `ScheduleV
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
+from multisched.arguments import Reader, optional, reader, unchecked
 from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau
-from multisched.dialects._arguments import count
+from multisched.dialects import constructor, of_dialect
+from multisched.dialects._readers import count, some
 from multisched.dialects.torch import ReduceLROnPlateau
 from multisched.errors import ScheduleOptionError, ScheduleValueError, StepCountError, shown
-from multisched.schedules.catalogue import of_dialect
 from multisched.schedules.combine import delay, from_function, join, repeat, stretch, warmup
 from multisched.schedules.compose import maximum
 from multisched.schedules.curves import Way, along, power_of_gone, power_of_left
@@ -28,24 +29,52 @@ from multisched.schedules.cycle import MOST_CYCLES, cosine_restarts, starts, war
 from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial, tanh
 from multisched.schedules.edges import after
 from multisched.schedules.inverse import inverse_sqrt, inverse_time
-from multisched.schedules.parts import above, flag, length, one_of, real
 from multisched.schedules.piecewise import piecewise_constant
-from multisched.schedules.readers import positive, some_steps
+from multisched.schedules.readers import at_least, flag, non_negative, one_of, positive, real, some_steps
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
-__all__ = [
-    "CosineLRScheduler",
-    "MultiStepLRScheduler",
-    "PlateauLRScheduler",
-    "PolyLRScheduler",
-    "StepLRScheduler",
-    "TanhLRScheduler",
-    "WSDLRScheduler",
-]
+
+# --- what all constructors take --------------------------------------------------------------------------------------
+@reader("any")
+def _no_noise(value: Any, name: str) -> None:
+    """None, since there is no noise here."""
+    if value is not None:
+        raise ScheduleOptionError(
+            f"{name} must be None: the noise of timm is drawn from the generator of torch at each step, and is no "
+            f"formula of the step, got {shown(value)}."
+        )
+
+
+_ALL: Mapping[str, Reader] = {
+    "lr": real,
+    "warmup_t": count,
+    "warmup_lr_init": real,
+    "noise_range_t": _no_noise,
+    "noise_pct": unchecked("number"),
+    "noise_std": unchecked("number"),
+    "noise_seed": unchecked("integer"),
+    "initialize": flag,
+}
+_TIMED: Mapping[str, Reader] = {**_ALL, "t_in_epochs": flag}
+_WARMED: Mapping[str, Reader] = {**_TIMED, "warmup_prefix": flag}
+_CYCLES: Mapping[str, Reader] = {
+    **_WARMED,
+    "t_initial": some,
+    "lr_min": non_negative,
+    "cycle_mul": at_least(1),
+    "cycle_decay": non_negative,
+    "cycle_limit": count,
+}
 
 
 # --- at steps --------------------------------------------------------------------------------------------------------
+@constructor(
+    **_WARMED,
+    decay_t=some_steps,
+    decay_rate=non_negative,
+    examples=["timm.StepLRScheduler(0.1, decay_t=40, decay_rate=0.5)", "timm.StepLRScheduler(1, 2.5, 0.5, warmup_t=2)"],
+)
 def StepLRScheduler(
     lr: float,
     decay_t: float,
@@ -69,15 +98,19 @@ def StepLRScheduler(
     >>> [lr(t) for t in (0, 1, 2, 4, 5, 7)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.25]
     """
-    _without_effect(t_in_epochs, initialize, noise_range_t)
-    rate, steps = real(lr, "lr"), length(decay_t, "decay_t", zero=False)
-    if above(decay_rate, "decay_rate", 0) == 0:  # whose power of 0 is 1
-        rule = piecewise_constant(rate, {math.ceil(steps): 0.0})
+    if decay_rate == 0:  # whose power of 0 is 1
+        rule = piecewise_constant(lr, {math.ceil(decay_t): 0.0})
     else:
-        rule = exponential(rate, decay_rate, steps, staircase=True)  # type: ignore[arg-type]
-    return _warmed(rule, rate, warmup_t, warmup_lr_init, warmup_prefix)
+        rule = exponential(lr, decay_rate, decay_t, staircase=True)  # type: ignore[arg-type]  # may be a fraction
+    return _warmed(rule, lr, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+@constructor(
+    **_WARMED,
+    decay_t=unchecked("integers"),
+    decay_rate=real,
+    examples=["timm.MultiStepLRScheduler(0.1, decay_t=[40], decay_rate=0.5)"],
+)
 def MultiStepLRScheduler(
     lr: float,
     decay_t: Sequence[int],
@@ -101,33 +134,25 @@ def MultiStepLRScheduler(
     >>> [lr(t) for t in (0, 1, 2, 3, 4)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
-    _without_effect(t_in_epochs, initialize, noise_range_t)
     if not isinstance(decay_t, Sequence) or isinstance(decay_t, str):
         raise ScheduleValueError(f"decay_t must be a list of steps, got {shown(decay_t)}.")
     milestones = [count(step, f"Step {i} of decay_t") for i, step in enumerate(decay_t)]
     if any(later < earlier for earlier, later in pairwise(milestones)):
         raise StepCountError(f"The steps of decay_t must not decrease, got {list(decay_t)}.")
     counts = Counter(max(step - 1, 0) for step in milestones)
-    rate, factor = real(lr, "lr"), real(decay_rate, "decay_rate")
-    rule = piecewise_scale(rate, {step: factor**times for step, times in counts.items()})
-    return _warmed(rule, rate, warmup_t, warmup_lr_init, warmup_prefix)
+    rule = piecewise_scale(lr, {step: decay_rate**times for step, times in counts.items()})
+    return _warmed(rule, lr, warmup_t, warmup_lr_init, warmup_prefix)
 
 
 # --- in cycles: half waves, powers, tangents -------------------------------------------------------------------------
-def _checked(
-    lr: Any, t_initial: Any, lr_min: Any, cycle_mul: Any, cycle_decay: Any, cycle_limit: Any
-) -> tuple[float, float, int, float, float, int]:
-    """The arguments of `cycles`, after the curve."""
-    return (
-        real(lr, "lr"),
-        above(lr_min, "lr_min", 0),
-        count(t_initial, "t_initial", 1),
-        above(cycle_mul, "cycle_mul", 1),
-        above(cycle_decay, "cycle_decay", 0),
-        count(cycle_limit, "cycle_limit"),
-    )
-
-
+@constructor(
+    **_CYCLES,
+    k_decay=positive,
+    examples=[
+        "timm.CosineLRScheduler(0.1, t_initial=80)",
+        "timm.CosineLRScheduler(1, 8, 0.1, cycle_mul=2, cycle_limit=2, warmup_t=2, k_decay=0.5)",
+    ],
+)
 def CosineLRScheduler(
     lr: float,
     t_initial: int,
@@ -161,14 +186,15 @@ def CosineLRScheduler(
     >>> CosineLRScheduler(1.0, 8, warmup_t=2, warmup_lr_init=0.5, warmup_prefix=True)
     warmup(cosine(1.0, 8), 2, init=0.5)
     """
-    _without_effect(t_in_epochs, initialize, noise_range_t)
-    given = _checked(lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit)
-    k = above(k_decay, "k_decay", 0, allowed=False)
-    if k == 1 and given[-1] > 1:
-        rule = _restarts(*given)
+    if k_decay == 1 and cycle_limit > 1:
+        rule = _restarts(lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
     else:
-        rule = _cycles(lambda peak, end, steps: cosine(peak, steps, end, k=k), *given)  # type: ignore[arg-type]
-    return _warmed(rule, given[0], warmup_t, warmup_lr_init, warmup_prefix)
+
+        def curve(peak: float, end: float, steps: Any) -> Schedule:
+            return cosine(peak, steps, end, k=k_decay)
+
+        rule = _cycles(curve, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
+    return _warmed(rule, lr, warmup_t, warmup_lr_init, warmup_prefix)
 
 
 def _restarts(lr: float, low: float, steps: int, longer: float, lower: float, limit: int) -> Schedule:
@@ -208,6 +234,15 @@ def k_decay_polynomial(
     return along(xp, step, init, end, 0, steps, curve)
 
 
+@constructor(
+    **_CYCLES,
+    power=non_negative,
+    k_decay=positive,
+    examples=[
+        "timm.PolyLRScheduler(0.1, t_initial=80)",
+        "timm.PolyLRScheduler(1, 4, 1, cycle_decay=0.5, cycle_limit=2)",
+    ],
+)
 def PolyLRScheduler(
     lr: float,
     t_initial: int,
@@ -235,18 +270,24 @@ def PolyLRScheduler(
     >>> [lr(t) for t in (0, 2, 3, 4, 6, 8, 9)]
     [1.0, 0.5, 0.25, 0.5, 0.25, 0.0, 0.0]
     """
-    _without_effect(t_in_epochs, initialize, noise_range_t)
-    given = _checked(lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit)
-    exponent, k = above(power, "power", 0), above(k_decay, "k_decay", 0, allowed=False)
 
     def curve(peak: float, end: float, steps: Any) -> Schedule:
-        if exponent == 0:
+        if power == 0:
             return linear(peak, end, 0, begin=steps)
-        return polynomial(peak, end, steps, exponent) if k == 1 else k_decay_polynomial(peak, end, steps, exponent, k)
+        if k_decay == 1:
+            return polynomial(peak, end, steps, power)
+        return k_decay_polynomial(peak, end, steps, power, k_decay)
 
-    return _warmed(_cycles(curve, *given), given[0], warmup_t, warmup_lr_init, warmup_prefix)
+    rule = _cycles(curve, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
+    return _warmed(rule, lr, warmup_t, warmup_lr_init, warmup_prefix)
 
 
+@constructor(
+    **_CYCLES,
+    lb=real,
+    ub=real,
+    examples=["timm.TanhLRScheduler(0.1, t_initial=80)", "timm.TanhLRScheduler(1, 10, lr_min=0.1, warmup_t=2)"],
+)
 def TanhLRScheduler(
     lr: float,
     t_initial: int,
@@ -275,26 +316,42 @@ def TanhLRScheduler(
     >>> [round(lr(t), 4) for t in (0, 1, 2, 7, 9, 10)]
     [0.0, 0.5, 1.0, 0.5, 0.018, 0.0]
     """
-    _without_effect(t_in_epochs, initialize, noise_range_t)
-    given = _checked(lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit)
-    lower, upper = real(lb, "lb"), real(ub, "ub")
-    if lower >= upper:
+    if lb >= ub:
         raise ScheduleValueError(f"lb must be less than ub, got {lb!r} and {ub!r}.")
-    rule = _cycles(lambda peak, end, steps: tanh(peak, steps, end, lower, upper), *given)  # type: ignore[arg-type]
-    peak = given[0] if flag(warmup_prefix, "warmup_prefix") else rule(count(warmup_t, "warmup_t"))
-    return _warmed(rule, peak, warmup_t, warmup_lr_init, warmup_prefix)
+
+    def curve(peak: float, end: float, steps: Any) -> Schedule:
+        return tanh(peak, steps, end, lb, ub)
+
+    rule = _cycles(curve, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
+    return _warmed(rule, lr if warmup_prefix else rule(warmup_t), warmup_t, warmup_lr_init, warmup_prefix)
 
 
 # --- up for long, then down ------------------------------------------------------------------------------------------
 _CURVES = ("linear", "1-sqrt", "cosine")  # of the catalogue
 
 
+@constructor(
+    **_TIMED,
+    t_initial=some,
+    decay_t=some,
+    lr_min=non_negative,
+    stable_fn=one_of("constant", "rsqrt", "power"),
+    stable_timescale=optional(unchecked("number")),
+    stable_power=positive,
+    decay_fn=unchecked("text"),
+    decay_power=positive,
+    decay_ratio=positive,
+    examples=[
+        "timm.WSDLRScheduler(0.1, t_initial=80, decay_t=40)",
+        "timm.WSDLRScheduler(1, 20, 5, 0.1, 'rsqrt', decay_fn='exp', warmup_t=4)",
+    ],
+)
 def WSDLRScheduler(
     lr: float,
     t_initial: int,
     decay_t: int,
     lr_min: float = 0.0,
-    stable_fn: str = "constant",
+    stable_fn: Literal["constant", "rsqrt", "power"] = "constant",
     stable_timescale: float | None = None,
     stable_power: float = 0.5,
     decay_fn: str | Callable[[Any], Any] = "1-sqrt",
@@ -326,50 +383,46 @@ def WSDLRScheduler(
     >>> [lr(t) for t in (0, 1, 2, 6, 8, 10, 11)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
-    _without_effect(t_in_epochs, initialize, noise_range_t)
-    rate, low = real(lr, "lr"), above(lr_min, "lr_min", 0)
-    whole, down = count(t_initial, "t_initial", 1), count(decay_t, "decay_t", 1)
-    rising, init = count(warmup_t, "warmup_t"), real(warmup_lr_init, "warmup_lr_init")
-    if down > whole:
+    if decay_t > t_initial:
         raise StepCountError(f"decay_t must be at most t_initial, got {decay_t!r} and {t_initial!r}.")
-    left = _left(decay_fn, whole - down, down, decay_power, decay_ratio)
-    stable = _stable(rate, rising, stable_fn, stable_timescale, stable_power)
-    if stable_fn == "constant" and rate >= low and decay_fn in _CURVES:
-        begin = init if rising else 0
-        return warmup_stable_decay(rate, rising, whole - down, down, begin, low, decay=str(decay_fn))
-    if low:
-        stable = maximum(stable, low)
-    return _warmed(stable * left + low * (1 - left) if low else stable * left, rate, rising, init, True)
+    level = t_initial - decay_t
+    left = _left(decay_fn, level, decay_t, decay_power, decay_ratio)
+    stable = _stable(lr, warmup_t, stable_fn, stable_timescale, stable_power)
+    if stable_fn == "constant" and lr >= lr_min and decay_fn in _CURVES:
+        begin = warmup_lr_init if warmup_t else 0
+        return warmup_stable_decay(lr, warmup_t, level, decay_t, begin, lr_min, decay=str(decay_fn))
+    if lr_min:
+        stable = maximum(stable, lr_min)
+    rule: Schedule = stable * left + lr_min * (1 - left) if lr_min else stable * left
+    return _warmed(rule, lr, warmup_t, warmup_lr_init, True)
 
 
-def _stable(lr: float, warmup_t: int, stable_fn: Any, timescale: Any, power: Any) -> Schedule:
-    kind = one_of(stable_fn, "stable_fn", "constant", "rsqrt", "power")
-    exponent = above(power, "stable_power", 0, allowed=False)
+def _stable(lr: float, warmup_t: int, kind: str, timescale: float | None, power: float) -> Schedule:
     if kind == "constant":
         return constant(lr)
-    scale: Any = length(warmup_t if timescale is None else timescale, "stable_timescale", zero=False)
+    scale: Any = some_steps(warmup_t if timescale is None else timescale, "stable_timescale")
     if kind == "rsqrt":
         return inverse_sqrt(lr, 0, scale)
-    return lr * inverse_time(1, 1, scale) ** exponent
+    decaying: Schedule = lr * inverse_time(1, 1, scale) ** power
+    return decaying
 
 
-def _left(decay_fn: Any, begin: int, steps: int, power: Any, ratio: Any) -> Schedule:
-    """From 1 to 0 in `steps`: the factor of what is above `lr_min`."""
-    exponent, rest = above(power, "decay_power", 0, allowed=False), above(ratio, "decay_ratio", 0, allowed=False)
-    if rest >= 1:
+def _left(decay_fn: Any, begin: int, steps: int, power: float, ratio: float) -> Schedule:
+    """The factor of what is above `lr_min`: from 1 to 0 in `steps`."""
+    if ratio >= 1:
         raise ScheduleValueError(f"decay_ratio must be less than 1, got {ratio!r}.")
     if callable(decay_fn):
         return _called(decay_fn, begin, steps)
-    kind = one_of(decay_fn, "decay_fn", *_CURVES, "power", "exp")
+    kind = one_of(*_CURVES, "power", "exp")(decay_fn, "decay_fn")
     if kind == "power":
-        return 1 - linear(0, 1, steps, begin) ** exponent
+        return 1 - linear(0, 1, steps, begin) ** power
     if kind == "exp":
-        return (exponential(1, rest, steps, begin, end=rest) - rest) / (1 - rest)
+        return (exponential(1, ratio, steps, begin, end=ratio) - ratio) / (1 - ratio)
     return warmup_stable_decay(1, 0, begin, steps, decay=kind)
 
 
 def _called(decay_fn: Callable[[Any], Any], begin: int, steps: int) -> Schedule:
-    """A function of the part that is over, whose value counts after `begin` alone."""
+    """A function of the part of the decay that is over; before `begin`, the factor is 1."""
     try:
         first, last = float(decay_fn(0.0)), float(decay_fn(1.0))
     except (TypeError, ValueError) as cause:
@@ -382,6 +435,17 @@ def _called(decay_fn: Callable[[Any], Any], begin: int, steps: int) -> Schedule:
 
 
 # --- of a metric -----------------------------------------------------------------------------------------------------
+@constructor(
+    **{**_ALL, "lr": unchecked("number")},
+    decay_rate=unchecked("number"),
+    patience_t=unchecked("integer"),
+    threshold=unchecked("number"),
+    cooldown_t=unchecked("integer"),
+    lr_min=unchecked("number"),
+    mode=unchecked("text"),
+    noise_type=unchecked("text"),
+    examples=["timm.PlateauLRScheduler(0.1)"],
+)
 def PlateauLRScheduler(
     lr: float,
     decay_rate: float = 0.1,
@@ -391,7 +455,7 @@ def PlateauLRScheduler(
     warmup_t: int = 0,
     warmup_lr_init: float = 0.0,
     lr_min: float = 0.0,
-    mode: str = "max",
+    mode: Literal["min", "max"] = "max",
     noise_range_t: None = None,
     noise_type: str = "normal",
     noise_pct: float = 0.67,
@@ -409,43 +473,23 @@ def PlateauLRScheduler(
     >>> PlateauLRScheduler(0.1, decay_rate=0.5, patience_t=2, lr_min=0.01)
     plateau(0.1, factor=0.5, patience=2, mode='max', minimum=0.01, threshold_mode='rel', eps=1e-08)
     """
-    _without_effect(True, initialize, noise_range_t)
-    if count(warmup_t, "warmup_t") > 0:
+    if warmup_t > 0:
         raise ScheduleOptionError(
             "warmup_t must be 0: the rule of a metric begins with the first metric. "
             f"Let a schedule drive the first updates, and the rule those after, got {warmup_t!r}."
         )
-    real(warmup_lr_init, "warmup_lr_init")
     return ReduceLROnPlateau(lr, mode, decay_rate, patience_t, threshold, cooldown=cooldown_t, min_lr=lr_min)
-
-
-# --- what they have in common: options without effect ----------------------------------------------------------------
-_Curve = Callable[[float, float, float], Schedule]
-"""One cycle: from a value, to another, in so many steps."""
-
-
-def _without_effect(t_in_epochs: Any, initialize: Any, noise_range_t: Any) -> None:
-    """Check what makes no difference to the value at a step, or must not."""
-    flag(t_in_epochs, "t_in_epochs")
-    flag(initialize, "initialize")
-    if noise_range_t is not None:
-        raise ScheduleOptionError(
-            "noise_range_t must be None: the noise of timm is drawn from the generator of torch at each step, and is "
-            f"no formula of the step, got {shown(noise_range_t)}."
-        )
 
 
 # --- one after the other ---------------------------------------------------------------------------------------------
 def _switched(before: Schedule, after: Schedule, step: int) -> Schedule:
-    """`before`, and `after` from a step on, on one clock: unlike in `join`, the second does not start anew."""
+    """`before`, and from `step` on `after`, on one clock: unlike in `join`, `after` does not start at its step 0."""
     both: Schedule = before * piecewise_constant(1, {step: 0}) + after * piecewise_constant(0, {step: 1})
     return both
 
 
-def _warmed(after: Schedule, peak: float, warmup_t: Any, warmup_lr_init: Any, warmup_prefix: Any) -> Schedule:
+def _warmed(after: Schedule, peak: float, steps: int, init: float, prefix: bool) -> Schedule:
     """A line up to `peak`, then the schedule: from its beginning if the line is a prefix, else on the same clock."""
-    steps, init = count(warmup_t, "warmup_t"), real(warmup_lr_init, "warmup_lr_init")
-    prefix = flag(warmup_prefix, "warmup_prefix")
     if steps == 0:
         return after
     if prefix and after(0) == peak:
@@ -470,6 +514,10 @@ def _sum(terms: list[Schedule]) -> Schedule:
     """Added up in pairs, so that many are not nested deeply."""
     half = len(terms) // 2
     return _sum(terms[:half]) + _sum(terms[half:]) if half else terms[0]
+
+
+_Curve = Callable[[float, float, float], Schedule]
+"""One cycle: from a value, to another, in so many steps."""
 
 
 # --- cycles ----------------------------------------------------------------------------------------------------------

@@ -14,49 +14,36 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from multisched.arguments import Reader, optional, reader
+from multisched.arguments import Reader, optional, unchecked
 from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau, plateau
-from multisched.dialects._arguments import count, fraction
+from multisched.dialects import constructor, of_dialect
+from multisched.dialects._readers import count, fraction, fraction_above_0, some
 from multisched.errors import ScheduleOptionError, ScheduleValueError, shown
-from multisched.schedules.catalogue import of_dialect
 from multisched.schedules.clock import constant_like, later, reached, turns
 from multisched.schedules.combine import from_function, join, repeat
 from multisched.schedules.curves import along, half_wave, line
 from multisched.schedules.cycle import cosine_restarts, cyclic
 from multisched.schedules.decay import constant, cosine, exponential, linear, polynomial
 from multisched.schedules.edges import multiples
-from multisched.schedules.parts import a_schedule, above, length, one_of
 from multisched.schedules.piecewise import piecewise_constant
-from multisched.schedules.readers import any_schedule, flag, non_negative, positive, real
-from multisched.schedules.readers import length as period_length
-from multisched.schedules.readers import one_of as options
+from multisched.schedules.readers import (
+    a_schedule,
+    any_schedule,
+    flag,
+    length,
+    non_negative,
+    one_of,
+    positive,
+    real,
+    some_steps,
+)
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
-__all__ = [
-    "SWALR",
-    "ChainedScheduler",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts",
-    "CyclicLR",
-    "CyclicMomentum",
-    "ExponentialLR",
-    "LambdaLR",
-    "LinearLR",
-    "MultiStepLR",
-    "MultiplicativeLR",
-    "OneCycleLR",
-    "OneCycleMomentum",
-    "PolynomialLR",
-    "ReduceLROnPlateau",
-    "SequentialLR",
-    "StepLR",
-]
-
 
 # --- factors of the optimizer's rate ---------------------------------------------------------------------------------
+@constructor(base_lr=real, lr_lambda=unchecked("schedule"), examples=["torch.LambdaLR(0.1, inverse_time(1, 1, 1))"])
 def LambdaLR(base_lr: float, lr_lambda: Callable[[Any], Any]) -> Schedule:
     """`base_lr * lr_lambda(step)`. On arrays `lr_lambda` is given an array of steps: see `ms.from_function`.
 
@@ -66,10 +53,16 @@ def LambdaLR(base_lr: float, lr_lambda: Callable[[Any], Any]) -> Schedule:
     if isinstance(lr_lambda, Sequence):
         raise ScheduleOptionError(f"LambdaLR takes one function, got {shown(lr_lambda)}: build one schedule for each.")
     factor = lr_lambda if isinstance(lr_lambda, Schedule) else from_function(lr_lambda)
-    product: Schedule = real(base_lr, "base_lr") * factor
+    product: Schedule = base_lr * factor
     return product
 
 
+@constructor(
+    base_lr=real,
+    lr_lambda=unchecked("schedule"),
+    total_iters=count,
+    examples=["torch.MultiplicativeLR(0.1, inverse_time(1, 1, 1), total_iters=2)"],
+)
 def MultiplicativeLR(base_lr: float, lr_lambda: Callable[[int], float], *, total_iters: int) -> Schedule:
     """`base_lr * lr_lambda(1) * lr_lambda(2) * ... * lr_lambda(step)`, up to step `total_iters`, where it stays.
 
@@ -82,11 +75,17 @@ def MultiplicativeLR(base_lr: float, lr_lambda: Callable[[int], float], *, total
     """
     if not callable(lr_lambda):
         raise ScheduleOptionError(f"MultiplicativeLR takes a function of the step, got {shown(lr_lambda)}.")
-    steps = range(1, count(total_iters, "total_iters") + 1)
+    steps = range(1, total_iters + 1)
     factors = {step: real(lr_lambda(step), f"The factor at step {step}") for step in steps}
-    return piecewise_scale(real(base_lr, "base_lr"), {step: f for step, f in factors.items() if f != 1})
+    return piecewise_scale(base_lr, {step: factor for step, factor in factors.items() if factor != 1})
 
 
+@constructor(
+    base_lr=real,
+    step_size=some,
+    gamma=non_negative,
+    examples=["torch.StepLR(0.1, step_size=40)", "torch.StepLR(1, 3, gamma=0)"],
+)
 def StepLR(base_lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """`base_lr * gamma ** (step // step_size)`; `gamma` is at least 0.
 
@@ -94,12 +93,17 @@ def StepLR(base_lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     >>> [lr(step) for step in (0, 2, 3, 5, 6)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    base_lr, steps = real(base_lr, "base_lr"), count(step_size, "step_size", 1)
-    if above(gamma, "gamma", 0) == 0:
-        return piecewise_constant(base_lr, {steps: 0.0})
-    return exponential(base_lr, gamma, steps, staircase=True)
+    if gamma == 0:
+        return piecewise_constant(base_lr, {step_size: 0.0})
+    return exponential(base_lr, gamma, step_size, staircase=True)
 
 
+@constructor(
+    base_lr=real,
+    milestones=unchecked("integers"),
+    gamma=real,
+    examples=["torch.MultiStepLR(0.1, milestones=[40])", "torch.MultiStepLR(1, [0, 4, 4], gamma=0.5)"],
+)
 def MultiStepLR(base_lr: float, milestones: Iterable[int], gamma: float = 0.1) -> Schedule:
     """`base_lr`, multiplied by `gamma` at each of the milestones, once for each time that it is listed.
 
@@ -113,10 +117,15 @@ def MultiStepLR(base_lr: float, milestones: Iterable[int], gamma: float = 0.1) -
         counts = Counter(milestones)
     except TypeError as cause:
         raise ScheduleValueError(f"milestones must be a list of steps, got {shown(milestones)}.") from cause
-    factor = real(gamma, "gamma")
-    return piecewise_scale(real(base_lr, "base_lr"), {step: factor**times for step, times in counts.items()})
+    return piecewise_scale(base_lr, {step: gamma**times for step, times in counts.items()})
 
 
+@constructor(
+    base_lr=real,
+    factor=fraction,
+    total_iters=count,
+    examples=["torch.ConstantLR(0.1)", "torch.ConstantLR(1, factor=0.5, total_iters=0)"],
+)
 def ConstantLR(base_lr: float, factor: float = 1.0 / 3, total_iters: int = 5) -> Schedule:
     """`base_lr * factor` before step `total_iters`, `base_lr` from there on.
 
@@ -127,11 +136,17 @@ def ConstantLR(base_lr: float, factor: float = 1.0 / 3, total_iters: int = 5) ->
     >>> [lr(step) for step in (0, 1, 2, 3)]
     [0.5, 0.5, 1.0, 1.0]
     """
-    base_lr, steps = real(base_lr, "base_lr"), count(total_iters, "total_iters")
-    low = base_lr * fraction(factor, "factor")
-    return piecewise_constant(low, {steps: base_lr}) if steps else constant(low)
+    low = base_lr * factor
+    return piecewise_constant(low, {total_iters: base_lr}) if total_iters else constant(low)
 
 
+@constructor(
+    base_lr=real,
+    start_factor=fraction_above_0,
+    end_factor=fraction,
+    total_iters=count,
+    examples=["torch.LinearLR(0.1)", "torch.LinearLR(1, 0.5, 0, total_iters=8)"],
+)
 def LinearLR(base_lr: float, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
     """A line from `base_lr * start_factor` at step 0 to `base_lr * end_factor` at `total_iters`, where it stays.
 
@@ -141,23 +156,26 @@ def LinearLR(base_lr: float, start_factor: float = 1.0 / 3, end_factor: float = 
     >>> [lr(step) for step in (0, 1, 2, 4, 5)]
     [0.5, 0.625, 0.75, 1.0, 1.0]
     """
-    base_lr, steps = real(base_lr, "base_lr"), count(total_iters, "total_iters")
-    start = base_lr * fraction(start_factor, "start_factor", zero=False)
-    end = base_lr * fraction(end_factor, "end_factor")
-    return linear(start, end, steps) if steps else constant(start)
+    start = base_lr * start_factor
+    return linear(start, base_lr * end_factor, total_iters) if total_iters else constant(start)
 
 
+@constructor(base_lr=real, gamma=non_negative, examples=["torch.ExponentialLR(0.1, gamma=0.95)"])
 def ExponentialLR(base_lr: float, gamma: float) -> Schedule:
     """`base_lr * gamma ** step`; `gamma` is at least 0.
 
     >>> ExponentialLR(1.0, 0.5)(3)
     0.125
     """
-    return (
-        StepLR(base_lr, 1, gamma) if gamma == 0 else exponential(real(base_lr, "base_lr"), above(gamma, "gamma", 0), 1)
-    )
+    return StepLR(base_lr, 1, gamma) if gamma == 0 else exponential(base_lr, gamma, 1)
 
 
+@constructor(
+    base_lr=real,
+    total_iters=count,
+    power=non_negative,
+    examples=["torch.PolynomialLR(0.1)", "torch.PolynomialLR(1, 6, power=2)"],
+)
 def PolynomialLR(base_lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     """`base_lr * (1 - step / total_iters) ** power`, and 0 from `total_iters` on.
 
@@ -167,13 +185,11 @@ def PolynomialLR(base_lr: float, total_iters: int = 5, power: float = 1.0) -> Sc
     >>> [lr(step) for step in (0, 2, 4, 5)]
     [1.0, 0.25, 0.0, 0.0]
     """
-    base_lr, steps = real(base_lr, "base_lr"), count(total_iters, "total_iters")
-    if above(power, "power", 0) == 0 or steps == 0:
-        return constant(base_lr)
-    return polynomial(base_lr, 0, steps, power)
+    return polynomial(base_lr, 0, total_iters, power) if power and total_iters else constant(base_lr)
 
 
 # --- waves -----------------------------------------------------------------------------------------------------------
+@constructor(base_lr=real, T_max=some, eta_min=real, examples=["torch.CosineAnnealingLR(0.1, T_max=40)"])
 def CosineAnnealingLR(base_lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:  # noqa: N803 (torch's name)
     """Half a wave down to `eta_min` at `T_max`, half a wave up to `base_lr` at `2 * T_max`, and so on.
 
@@ -181,10 +197,20 @@ def CosineAnnealingLR(base_lr: float, T_max: int, eta_min: float = 0.0) -> Sched
     >>> [round(lr(step), 4) for step in (0, 5, 10, 11, 15, 20, 30)]
     [1.0, 0.5, 0.0, 0.0245, 0.5, 1.0, 0.0]
     """
-    high, low, steps = real(base_lr, "base_lr"), real(eta_min, "eta_min"), count(T_max, "T_max", 1)
-    return repeat(join([cosine(high, steps, low), cosine(low, steps, high)], [steps]), 2 * steps)
+    down, up = cosine(base_lr, T_max, eta_min), cosine(eta_min, T_max, base_lr)
+    return repeat(join([down, up], [T_max]), 2 * T_max)
 
 
+@constructor(
+    base_lr=real,
+    T_0=some,
+    T_mult=some,
+    eta_min=real,
+    examples=[
+        "torch.CosineAnnealingWarmRestarts(0.1, T_0=40)",
+        "torch.CosineAnnealingWarmRestarts(1, 4, T_mult=2, eta_min=0.5)",
+    ],
+)
 def CosineAnnealingWarmRestarts(
     base_lr: float,
     T_0: int,  # noqa: N803
@@ -197,11 +223,19 @@ def CosineAnnealingWarmRestarts(
     >>> [round(lr(step), 4) for step in (0, 5, 9, 10, 20, 30)]
     [1.0, 0.5, 0.0245, 1.0, 0.5, 1.0]
     """
-    high, low = real(base_lr, "base_lr"), real(eta_min, "eta_min")
-    return cosine_restarts(high, count(T_0, "T_0", 1), count(T_mult, "T_mult", 1), end=low)
+    return cosine_restarts(base_lr, T_0, T_mult, end=eta_min)
 
 
-def SWALR(base_lr: float, swa_lr: float, anneal_epochs: int = 10, anneal_strategy: str = "cos") -> Schedule:
+@constructor(
+    base_lr=real,
+    swa_lr=real,
+    anneal_epochs=count,
+    anneal_strategy=one_of("cos", "linear"),
+    examples=["torch.SWALR(0.1, swa_lr=0.05)", "torch.SWALR(0.1, 0.5, 4, 'linear')"],
+)
+def SWALR(
+    base_lr: float, swa_lr: float, anneal_epochs: int = 10, anneal_strategy: Literal["cos", "linear"] = "cos"
+) -> Schedule:
     """From the rate that the optimizer has, `base_lr`, to `swa_lr` in `anneal_epochs` steps, where it stays.
 
     Of `torch.optim.swa_utils`. With `anneal_epochs=0` it is at `swa_lr` from step 0 on.
@@ -210,16 +244,15 @@ def SWALR(base_lr: float, swa_lr: float, anneal_epochs: int = 10, anneal_strateg
     >>> [lr(step) for step in (0, 2, 4, 5)]
     [1.0, 0.75, 0.5, 0.5]
     """
-    high, low, steps = real(base_lr, "base_lr"), real(swa_lr, "swa_lr"), count(anneal_epochs, "anneal_epochs")
-    if one_of(anneal_strategy, "anneal_strategy", "cos", "linear") == "cos":
-        return cosine(high, steps, low)
-    return linear(high, low, steps)
+    if anneal_strategy == "cos":
+        return cosine(base_lr, anneal_epochs, swa_lr)
+    return linear(base_lr, swa_lr, anneal_epochs)
 
 
 # --- triangles -------------------------------------------------------------------------------------------------------
 @schedule(
     schedule=any_schedule,
-    period=period_length,
+    period=length,
     edges=lambda arguments, until: list(multiples(arguments["period"], until)),
     examples=["torch.by_cycle(linear(1, 0, 4), 3)"],
     clock=lambda xp, step, schedule, period: [turns(xp, step, period)[0] + 1],
@@ -230,6 +263,27 @@ def by_cycle(xp: Namespace, step: Array, schedule: Any, period: float) -> Array:
     return schedule
 
 
+_MODES = one_of("triangular", "triangular2", "exp_range")
+_SCALE_MODES = one_of("cycle", "iterations")
+
+
+@constructor(
+    base_lr=real,
+    max_lr=real,
+    step_size_up=some_steps,
+    step_size_down=optional(length),
+    mode=unchecked("text"),
+    gamma=unchecked("number"),
+    scale_fn=optional(unchecked("schedule")),
+    scale_mode=_SCALE_MODES,
+    cycle_momentum=unchecked("flag"),
+    base_momentum=unchecked("number"),
+    max_momentum=unchecked("number"),
+    examples=[
+        "torch.CyclicLR(0.01, max_lr=0.1, step_size_up=20)",
+        "torch.CyclicLR(0.1, 1, 5, 10, scale_fn=exponential(1, 0.5, 3))",
+    ],
+)
 def CyclicLR(
     base_lr: float,
     max_lr: float,
@@ -255,23 +309,29 @@ def CyclicLR(
     >>> [lr(step) for step in (0, 2, 4, 6, 8, 12)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.5]
     """
-    low, high = real(base_lr, "base_lr"), real(max_lr, "max_lr")
-    up: Any = length(step_size_up, "step_size_up", zero=False)
-    down: Any = None if step_size_down is None else length(step_size_down, "step_size_down")
-    one_of(scale_mode, "scale_mode", "cycle", "iterations")
     if scale_fn is None:
-        one_of(mode, "mode", "triangular", "triangular2", "exp_range")
-        if above(gamma, "gamma", 0) == 0 and mode == "exp_range":
-            return constant(low)
-        return cyclic(low, high, up, down, mode, gamma if mode == "exp_range" else 1)
+        _MODES(mode, "mode")
+        if non_negative(gamma, "gamma") == 0 and mode == "exp_range":
+            return constant(base_lr)
+        return cyclic(base_lr, max_lr, step_size_up, step_size_down, mode, gamma if mode == "exp_range" else 1)
     scale = scale_fn if isinstance(scale_fn, Schedule) else from_function(scale_fn)
-    wave = cyclic(0, 1, up, down) * (
-        by_cycle(scale, up + (up if down is None else down)) if scale_mode == "cycle" else scale
-    )
-    scaled: Schedule = low + (high - low) * wave
+    if scale_mode == "cycle":
+        scale = by_cycle(scale, step_size_up + (step_size_up if step_size_down is None else step_size_down))
+    scaled: Schedule = base_lr + (max_lr - base_lr) * (cyclic(0, 1, step_size_up, step_size_down) * scale)
     return scaled
 
 
+@constructor(
+    base_momentum=real,
+    max_momentum=real,
+    step_size_up=some_steps,
+    step_size_down=optional(length),
+    mode=unchecked("text"),
+    gamma=unchecked("number"),
+    scale_fn=optional(unchecked("schedule")),
+    scale_mode=_SCALE_MODES,
+    examples=["torch.CyclicMomentum(step_size_up=20)"],
+)
 def CyclicMomentum(
     base_momentum: float = 0.8,
     max_momentum: float = 0.9,
@@ -290,8 +350,7 @@ def CyclicMomentum(
     >>> [momentum(step) for step in (0, 2, 4, 6, 8)]
     [1.0, 0.75, 0.5, 0.75, 1.0]
     """
-    low, high = real(base_momentum, "base_momentum"), real(max_momentum, "max_momentum")
-    return CyclicLR(high, low, step_size_up, step_size_down, mode, gamma, scale_fn, scale_mode)
+    return CyclicLR(max_momentum, base_momentum, step_size_up, step_size_down, mode, gamma, scale_fn, scale_mode)
 
 
 # --- one cycle -------------------------------------------------------------------------------------------------------
@@ -335,17 +394,12 @@ def _through(xp: Namespace, step: Array, phases: list[_Phase], total_steps: int,
     return xp.where(one_past, phases[-1].one_step_on(anneal_strategy), value)
 
 
-@reader("number")
-def _some(value: Any, name: str) -> int:
-    return count(value, name, 1)
-
-
 _PHASES: dict[str, Reader] = {
-    "total_steps": optional(_some),
-    "epochs": optional(_some),
-    "steps_per_epoch": optional(_some),
+    "total_steps": optional(some),
+    "epochs": optional(some),
+    "steps_per_epoch": optional(some),
     "pct_start": non_negative,
-    "anneal_strategy": options("cos", "linear"),
+    "anneal_strategy": one_of("cos", "linear"),
     "three_phase": flag,
 }
 
@@ -391,7 +445,7 @@ def OneCycleLR(
     epochs: int | None = None,
     steps_per_epoch: int | None = None,
     pct_start: float = 0.3,
-    anneal_strategy: str = "cos",
+    anneal_strategy: Literal["cos", "linear"] = "cos",
     cycle_momentum: bool = True,
     base_momentum: float = 0.85,
     max_momentum: float = 0.95,
@@ -437,7 +491,7 @@ def OneCycleMomentum(
     epochs: int | None = None,
     steps_per_epoch: int | None = None,
     pct_start: float = 0.3,
-    anneal_strategy: str = "cos",
+    anneal_strategy: Literal["cos", "linear"] = "cos",
     base_momentum: float = 0.85,
     max_momentum: float = 0.95,
     three_phase: bool = False,
@@ -456,6 +510,11 @@ def OneCycleMomentum(
 
 
 # --- of several, and of a metric -------------------------------------------------------------------------------------
+@constructor(
+    schedulers=unchecked("schedules"),
+    milestones=unchecked("integers"),
+    examples=["torch.SequentialLR([constant(0.05), constant(0.1)], milestones=[40])"],
+)
 def SequentialLR(schedulers: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
     """One after the other: the next from each milestone on, at its own step 0. Each has a base rate of its own.
 
@@ -466,6 +525,11 @@ def SequentialLR(schedulers: Sequence[Schedule], milestones: Sequence[int]) -> S
     return join(schedulers, milestones)
 
 
+@constructor(
+    base_lr=real,
+    schedulers=unchecked("schedules"),
+    examples=["torch.ChainedScheduler(0.1, schedulers=[constant(0.05), constant(0.1)])"],
+)
 def ChainedScheduler(base_lr: float, schedulers: Sequence[Schedule]) -> Schedule:
     """`base_lr`, times what each of the schedulers makes of it: `base_lr * product of scheduler(step) / base_lr`.
 
@@ -479,25 +543,36 @@ def ChainedScheduler(base_lr: float, schedulers: Sequence[Schedule]) -> Schedule
     >>> [lr(step) for step in (0, 1, 2, 3)]
     [0.25, 0.125, 0.125, 0.0625]
     """
-    rate = real(base_lr, "base_lr")
-    if rate == 0 or not isinstance(schedulers, Sequence) or not schedulers:
+    if base_lr == 0 or not isinstance(schedulers, Sequence) or not schedulers:
         raise ScheduleValueError(
             "ChainedScheduler takes a base rate that is not 0 and a list of at least one schedule, "
             f"got {base_lr!r} and {shown(schedulers)}."
         )
     chained = a_schedule(schedulers[0], "Schedule 0")
     for i, factor in enumerate(schedulers[1:], 1):
-        chained = chained * (a_schedule(factor, f"Schedule {i}") / rate)
+        chained = chained * (a_schedule(factor, f"Schedule {i}") / base_lr)
     return chained
 
 
+@constructor(
+    base_lr=unchecked("array"),
+    mode=unchecked("text"),
+    factor=unchecked("number"),
+    patience=unchecked("integer"),
+    threshold=unchecked("number"),
+    threshold_mode=one_of("rel", "abs"),
+    cooldown=unchecked("integer"),
+    min_lr=unchecked("array"),
+    eps=unchecked("number"),
+    examples=["torch.ReduceLROnPlateau(0.1)", "torch.ReduceLROnPlateau(0.1, 'max', 0.5, patience=2, min_lr=0.01)"],
+)
 def ReduceLROnPlateau(
     base_lr: float | Sequence[float],
-    mode: str = "min",
+    mode: Literal["min", "max"] = "min",
     factor: float = 0.1,
     patience: int = 10,
     threshold: float = 1e-4,
-    threshold_mode: str = "rel",
+    threshold_mode: Literal["rel", "abs"] = "rel",
     cooldown: int = 0,
     min_lr: float | Sequence[float] = 0,
     eps: float = 1e-8,
@@ -514,5 +589,4 @@ def ReduceLROnPlateau(
     >>> ReduceLROnPlateau(0.1, factor=0.5, patience=2, min_lr=0.01)
     plateau(0.1, factor=0.5, patience=2, minimum=0.01, threshold_mode='rel', eps=1e-08)
     """
-    one_of(threshold_mode, "threshold_mode", "rel", "abs")
     return plateau(base_lr, factor, patience, threshold, mode, cooldown, min_lr, threshold_mode, eps)

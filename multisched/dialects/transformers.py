@@ -14,52 +14,42 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
+from multisched.arguments import optional, unchecked
 from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau
-from multisched.dialects._arguments import whole
+from multisched.dialects import constructor, of_dialect
+from multisched.dialects._readers import whole
 from multisched.dialects.torch import ReduceLROnPlateau
 from multisched.errors import ScheduleOptionError, ScheduleValueError, shown
-from multisched.schedules.catalogue import of_dialect
 from multisched.schedules.clock import floating, later, since
 from multisched.schedules.combine import join, repeat, stretch, warmup
 from multisched.schedules.cycle import cosine_restarts, warmup_stable_decay
 from multisched.schedules.decay import constant, cosine, linear, polynomial
 from multisched.schedules.edges import moved
 from multisched.schedules.inverse import inverse_sqrt
-from multisched.schedules.parts import above, one_of, real
 from multisched.schedules.piecewise import piecewise_constant
-from multisched.schedules.readers import any_schedule
-from multisched.schedules.readers import length as read_length
+from multisched.schedules.readers import any_schedule, length, non_negative, one_of, real
 from multisched.schedules.schedule import Schedule, schedule
-
-__all__ = [
-    "get_constant_schedule",
-    "get_constant_schedule_with_warmup",
-    "get_cosine_schedule_with_warmup",
-    "get_cosine_with_hard_restarts_schedule_with_warmup",
-    "get_cosine_with_min_lr_schedule_with_warmup",
-    "get_cosine_with_min_lr_schedule_with_warmup_lr_rate",
-    "get_inverse_sqrt_schedule",
-    "get_linear_schedule_with_warmup",
-    "get_polynomial_decay_schedule_with_warmup",
-    "get_reduce_on_plateau_schedule",
-    "get_scheduler",
-    "get_wsd_schedule",
-]
 
 
 # --- level, or along a line or a power -------------------------------------------------------------------------------
+@constructor(lr=non_negative, examples=["transformers.get_constant_schedule(0.1)"])
 def get_constant_schedule(lr: float) -> Schedule:
     """`lr` at every step.
 
     >>> get_constant_schedule(0.5)(100)
     0.5
     """
-    return constant(above(lr, "lr", 0))
+    return constant(lr)
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    examples=["transformers.get_constant_schedule_with_warmup(0.1, num_warmup_steps=10)"],
+)
 def get_constant_schedule_with_warmup(lr: float, num_warmup_steps: int) -> Schedule:
     """A line from 0 to `lr` in `num_warmup_steps`, then `lr`.
 
@@ -67,9 +57,15 @@ def get_constant_schedule_with_warmup(lr: float, num_warmup_steps: int) -> Sched
     >>> [lr(step) for step in (0, 2, 4, 5)]
     [0.0, 0.5, 1.0, 1.0]
     """
-    return linear(0.0, above(lr, "lr", 0), whole(num_warmup_steps, "num_warmup_steps", zero=True))
+    return linear(0.0, lr, num_warmup_steps)
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_training_steps=whole,
+    examples=["transformers.get_linear_schedule_with_warmup(0.1, 10, 80)"],
+)
 def get_linear_schedule_with_warmup(lr: float, num_warmup_steps: int, num_training_steps: int) -> Schedule:
     """A line from 0 to `lr` in `num_warmup_steps`, then a line to 0 by `num_training_steps`, where it stays.
 
@@ -81,10 +77,21 @@ def get_linear_schedule_with_warmup(lr: float, num_warmup_steps: int, num_traini
     >>> lr
     warmup(linear(1.0, 0.0, 4), 2)
     """
-    rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    return _after_line(linear(rate, 0.0, rest) if rest else constant(0.0), warm, rate)
+    rest = max(0, num_training_steps - num_warmup_steps)
+    return _after_line(linear(lr, 0.0, rest) if rest else constant(0.0), num_warmup_steps, lr)
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_training_steps=whole,
+    lr_end=real,
+    power=non_negative,
+    examples=[
+        "transformers.get_polynomial_decay_schedule_with_warmup(0.1, 10, 80)",
+        "transformers.get_polynomial_decay_schedule_with_warmup(1, 2, 6, lr_end=0.1, power=2)",
+    ],
+)
 def get_polynomial_decay_schedule_with_warmup(
     lr: float, num_warmup_steps: int, num_training_steps: int, lr_end: float = 1e-7, power: float = 1.0
 ) -> Schedule:
@@ -97,19 +104,24 @@ def get_polynomial_decay_schedule_with_warmup(
     >>> [lr(step) for step in (0, 1, 2, 4, 6, 7)]
     [0.0, 0.5, 1.0, 0.25, 0.0, 0.0]
     """
-    rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    end, exponent = real(lr_end, "lr_end"), above(power, "power", 0)
-    if end >= rate:
-        raise ScheduleValueError(f"lr_end must be less than lr, got {end!r} and {rate!r}.")
+    if lr_end >= lr:
+        raise ScheduleValueError(f"lr_end must be less than lr, got {lr_end!r} and {lr!r}.")
+    rest = max(0, num_training_steps - num_warmup_steps)
     if rest == 0:
-        rule = constant(end)
-    elif exponent == 0:
-        rule = piecewise_constant(rate, {rest + 1: end})
+        rule = constant(lr_end)
+    elif power == 0:
+        rule = piecewise_constant(lr, {rest + 1: lr_end})
     else:
-        rule = linear(rate, end, rest) if exponent == 1 else polynomial(rate, end, rest, exponent)
-    return _after_line(rule, warm, rate)
+        rule = linear(lr, lr_end, rest) if power == 1 else polynomial(lr, lr_end, rest, power)
+    return _after_line(rule, num_warmup_steps, lr)
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    timescale=optional(unchecked("number")),
+    examples=["transformers.get_inverse_sqrt_schedule(0.1, num_warmup_steps=10)"],
+)
 def get_inverse_sqrt_schedule(lr: float, num_warmup_steps: int, timescale: float | None = None) -> Schedule:
     """A line from 0 to `lr` in `num_warmup_steps`, then `lr / sqrt((step - num_warmup_steps) / timescale + 1)`.
 
@@ -119,10 +131,20 @@ def get_inverse_sqrt_schedule(lr: float, num_warmup_steps: int, timescale: float
     >>> [lr(step) for step in (0, 2, 4, 16)]
     [0.0, 0.5, 1.0, 0.5]
     """
-    return inverse_sqrt(above(lr, "lr", 0), whole(num_warmup_steps, "num_warmup_steps", zero=True), timescale)
+    return inverse_sqrt(lr, num_warmup_steps, timescale)
 
 
 # --- waves -----------------------------------------------------------------------------------------------------------
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_training_steps=whole,
+    num_cycles=non_negative,
+    examples=[
+        "transformers.get_cosine_schedule_with_warmup(0.1, 10, 80)",
+        "transformers.get_cosine_schedule_with_warmup(1, 0, 10, num_cycles=1.5)",
+    ],
+)
 def get_cosine_schedule_with_warmup(
     lr: float, num_warmup_steps: int, num_training_steps: int, num_cycles: float = 0.5
 ) -> Schedule:
@@ -140,6 +162,16 @@ def get_cosine_schedule_with_warmup(
     )
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_training_steps=whole,
+    num_cycles=non_negative,
+    examples=[
+        "transformers.get_cosine_with_hard_restarts_schedule_with_warmup(0.1, 10, 80, num_cycles=2)",
+        "transformers.get_cosine_with_hard_restarts_schedule_with_warmup(1, 0, 10, num_cycles=1.5)",
+    ],
+)
 def get_cosine_with_hard_restarts_schedule_with_warmup(
     lr: float, num_warmup_steps: int, num_training_steps: int, num_cycles: float = 1
 ) -> Schedule:
@@ -151,10 +183,19 @@ def get_cosine_with_hard_restarts_schedule_with_warmup(
     >>> [round(lr(step), 4) for step in (0, 1, 2, 4, 6, 8, 10, 11)]
     [0.0, 0.5, 1.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
-    rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    return _after_line(_restarts(rate, max(1, rest), above(num_cycles, "num_cycles", 0)), warm, rate)
+    rest = max(1, num_training_steps - num_warmup_steps)
+    return _after_line(_restarts(lr, rest, num_cycles), num_warmup_steps, lr)
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_training_steps=whole,
+    num_cycles=non_negative,
+    min_lr=optional(non_negative),
+    min_lr_rate=optional(non_negative),
+    examples=["transformers.get_cosine_with_min_lr_schedule_with_warmup(0.1, 10, 80, min_lr=0.01)"],
+)
 def get_cosine_with_min_lr_schedule_with_warmup(
     lr: float,
     num_warmup_steps: int,
@@ -170,11 +211,23 @@ def get_cosine_with_min_lr_schedule_with_warmup(
     >>> [round(lr(step), 4) for step in (0, 1, 2, 4, 6, 8)]
     [0.0, 0.5, 1.0, 0.75, 0.5, 0.75]
     """
-    rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    low = _lowest(rate, min_lr, min_lr_rate)
-    return _after_line(_wave(rate, low, max(1, rest), above(num_cycles, "num_cycles", 0)), warm, rate)
+    rest = max(1, num_training_steps - num_warmup_steps)
+    return _after_line(_wave(lr, _lowest(lr, min_lr, min_lr_rate), rest, num_cycles), num_warmup_steps, lr)
 
 
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_training_steps=whole,
+    num_cycles=non_negative,
+    min_lr=optional(non_negative),
+    min_lr_rate=optional(non_negative),
+    warmup_lr_rate=optional(non_negative),
+    examples=[
+        "transformers.get_cosine_with_min_lr_schedule_with_warmup_lr_rate(0.1, 10, 80, min_lr=0.01)",
+        "transformers.get_cosine_with_min_lr_schedule_with_warmup_lr_rate(1, 4, 9, min_lr_rate=0.5, warmup_lr_rate=0)",
+    ],
+)
 def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     lr: float,
     num_warmup_steps: int,
@@ -194,26 +247,44 @@ def get_cosine_with_min_lr_schedule_with_warmup_lr_rate(
     >>> [round(lr(step), 4) for step in (0, 1, 3, 5, 7)]
     [0.5, 1.0, 0.75, 0.5, 0.75]
     """
-    rate, (warm, rest) = above(lr, "lr", 0), _lengths(num_warmup_steps, num_training_steps)
-    low = _lowest(rate, min_lr, min_lr_rate)
-    first = None if warmup_lr_rate is None else above(warmup_lr_rate, "warmup_lr_rate", 0)
-    waves = _wave(rate, low, max(1, rest), above(num_cycles, "num_cycles", 0))
-    if warm == 0:
+    rest = max(1, num_training_steps - num_warmup_steps)
+    waves = _wave(lr, _lowest(lr, min_lr, min_lr_rate), rest, num_cycles)
+    if num_warmup_steps == 0:
         return ahead(waves, 1)
-    if warm == 1 and first is not None:
-        return piecewise_constant(first, {1: 1.0}) * waves
-    return _after_line(waves, warm - 1, rate, rate / warm if first is None else rate * first)
+    if num_warmup_steps == 1 and warmup_lr_rate is not None:
+        return piecewise_constant(warmup_lr_rate, {1: 1.0}) * waves
+    first = lr / num_warmup_steps if warmup_lr_rate is None else lr * warmup_lr_rate
+    return _after_line(waves, num_warmup_steps - 1, lr, first)
 
 
 # --- up, level, and down ---------------------------------------------------------------------------------------------
+_Shape = Literal["linear", "cosine", "1-sqrt"]
+_SHAPES = one_of("linear", "cosine", "1-sqrt")
+
+
+@constructor(
+    lr=non_negative,
+    num_warmup_steps=whole,
+    num_decay_steps=whole,
+    num_training_steps=optional(whole),
+    num_stable_steps=optional(whole),
+    warmup_type=_SHAPES,
+    decay_type=_SHAPES,
+    min_lr_ratio=non_negative,
+    num_cycles=non_negative,
+    examples=[
+        "transformers.get_wsd_schedule(0.1, num_warmup_steps=10, num_decay_steps=30, num_training_steps=90)",
+        "transformers.get_wsd_schedule(1, 4, 6, num_stable_steps=3, warmup_type='1-sqrt', num_cycles=1)",
+    ],
+)
 def get_wsd_schedule(
     lr: float,
     num_warmup_steps: int,
     num_decay_steps: int,
     num_training_steps: int | None = None,
     num_stable_steps: int | None = None,
-    warmup_type: str = "linear",
-    decay_type: str = "cosine",
+    warmup_type: _Shape = "linear",
+    decay_type: _Shape = "cosine",
     min_lr_ratio: float = 0,
     num_cycles: float = 0.5,
 ) -> Schedule:
@@ -229,25 +300,18 @@ def get_wsd_schedule(
     >>> lr
     warmup_stable_decay(1.0, 2, 4, 4)
     """
-    rate, cycles = above(lr, "lr", 0), above(num_cycles, "num_cycles", 0)
-    low = rate * above(min_lr_ratio, "min_lr_ratio", 0)
-    warm, fall = (
-        whole(steps, what, zero=True)
-        for steps, what in ((num_warmup_steps, "num_warmup_steps"), (num_decay_steps, "num_decay_steps"))
-    )
+    low, warm, fall = lr * min_lr_ratio, num_warmup_steps, num_decay_steps
     level = _level(warm + fall, num_training_steps, num_stable_steps)
-    for kind, what in ((warmup_type, "warmup_type"), (decay_type, "decay_type")):
-        one_of(kind, what, "linear", "cosine", "1-sqrt")
-    one_way = decay_type != "cosine" or cycles == 0.5
+    one_way = decay_type != "cosine" or num_cycles == 0.5
     if one_way and warmup_type != "1-sqrt" and level >= 0:
-        return warmup_stable_decay(rate, warm, level, fall, low, low, warmup_type, decay_type)
+        return warmup_stable_decay(lr, warm, level, fall, low, low, warmup_type, decay_type)
     stay = max(level, 0)
     if one_way:
-        rest = warmup_stable_decay(rate, 0, stay, fall, end=low, decay=decay_type)
+        rest = warmup_stable_decay(lr, 0, stay, fall, end=low, decay=decay_type)
     else:
-        rest = join([constant(rate), _wave(rate, low, max(1, fall), cycles), constant(low)], [stay, stay + fall])
+        rest = join([constant(lr), _wave(lr, low, max(1, fall), num_cycles), constant(low)], [stay, stay + fall])
     rest = ahead(rest, -level) if level < 0 else rest
-    return join([_RISES[warmup_type](low, rate, warm), rest], [warm]) if warm else rest
+    return join([_RISES[warmup_type](low, lr, warm), rest], [warm]) if warm else rest
 
 
 _RISES: Mapping[str, Callable[[float, float, int], Schedule]] = {
@@ -257,15 +321,17 @@ _RISES: Mapping[str, Callable[[float, float, int], Schedule]] = {
 }
 
 
-def _level(others: int, num_training_steps: Any, num_stable_steps: Any) -> int:
+def _level(others: int, num_training_steps: int | None, num_stable_steps: int | None) -> int:
+    """The length of the level phase; below 0 if the others are longer than the whole."""
     if num_stable_steps is not None:
-        return whole(num_stable_steps, "num_stable_steps", zero=True)
+        return num_stable_steps
     if num_training_steps is None:
         raise ScheduleOptionError("One of num_training_steps and num_stable_steps is needed, got neither.")
-    return whole(num_training_steps, "num_training_steps", zero=True) - others
+    return num_training_steps - others
 
 
 # --- of a metric, and by name ----------------------------------------------------------------------------------------
+@constructor(examples=["transformers.get_reduce_on_plateau_schedule(0.1)"])
 def get_reduce_on_plateau_schedule(lr: float, **kwargs: Any) -> Plateau:
     """A rate that falls when a metric has stopped improving, of the arguments of `dialects.torch.ReduceLROnPlateau`.
 
@@ -292,6 +358,7 @@ _NAMED: Mapping[str, Callable[..., Schedule | Plateau]] = {
 }
 
 
+@constructor(examples=["transformers.get_scheduler('cosine', lr=0.1, num_warmup_steps=10, num_training_steps=80)"])
 def get_scheduler(
     name: str,
     lr: float,
@@ -321,12 +388,6 @@ def get_scheduler(
 
 
 # --- what they are made of: a line before, waves, restarts -----------------------------------------------------------
-def _lengths(num_warmup_steps: Any, num_training_steps: Any) -> tuple[int, int]:
-    """The length of the warm-up, and that of the rest, 0 if the warm-up is longer than the whole."""
-    warm = whole(num_warmup_steps, "num_warmup_steps", zero=True)
-    return warm, max(0, whole(num_training_steps, "num_training_steps", zero=True) - warm)
-
-
 def _after_line(rule: Schedule, steps: int, peak: float, init: float = 0.0) -> Schedule:
     """A line from `init` towards `peak`, then a schedule, which need not begin there."""
     if steps == 0:
@@ -336,17 +397,17 @@ def _after_line(rule: Schedule, steps: int, peak: float, init: float = 0.0) -> S
     return join([linear(init, peak, steps), rule], [steps])
 
 
-def _lowest(rate: float, min_lr: float | None, min_lr_rate: float | None) -> float:
+def _lowest(lr: float, min_lr: float | None, min_lr_rate: float | None) -> float:
     """What a wave goes down to, given as it is or as a part of the rate."""
-    if (min_lr is None) == (min_lr_rate is None):
+    if min_lr_rate is not None and min_lr is None:
+        return lr * min_lr_rate
+    if min_lr is None or min_lr_rate is not None:
         raise ScheduleOptionError(
             f"One of min_lr and min_lr_rate is needed, and not both, got {min_lr!r} and {min_lr_rate!r}."
         )
-    if min_lr is None:
-        return rate * above(min_lr_rate, "min_lr_rate", 0)
-    if rate == 0:
+    if lr == 0:
         raise ScheduleValueError(f"min_lr is taken as a part of lr, which must not be 0 then, got min_lr={min_lr!r}.")
-    return above(min_lr, "min_lr", 0)
+    return min_lr
 
 
 def _in_whole_steps(cycles: float, steps: int) -> tuple[int, int]:
@@ -405,7 +466,7 @@ def _ahead(xp: Namespace, step: Array, schedule: Schedule, steps: float) -> list
 
 @schedule(
     schedule=any_schedule,
-    steps=read_length,
+    steps=length,
     clock=_ahead,
     edges=moved(lambda arguments: (-arguments["steps"], 1)),
     examples=["transformers.ahead(cosine(0.1, 80), 20)"],

@@ -20,7 +20,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from multisched.errors import RuleError
 from multisched.schedules import approach, combine, compose, cycle, decay, inverse, piecewise, steps
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 Constructor = Callable[..., Any]
 """What makes a schedule, or a rule of averages."""
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 FAMILIES = (decay, piecewise, steps, inverse, approach, cycle, combine, compose)
 """The files of the schedules, in the order in which the gallery shows them."""
@@ -183,16 +181,6 @@ def similar(name: Any, *more: str) -> str:
     known = [*CATALOGUE, *RULES, *of_dialect, *PLUGINS["schedules"].names, *PLUGINS["statistics"].names, *more]
     near = get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def of_dialect(dialect: str) -> Callable[[F], F]:
-    """A decorator for a formula that only this dialect has: its schedules are printed, and written, as it is listed."""
-
-    def rename(formula: F) -> F:
-        formula.__name__ = f"{dialect}.{formula.__name__}"
-        return formula
-
-    return rename
 
 
 # --- what a rule is called -------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ phases = {
     "three_phase": st.booleans(),
 }
 falls = {"div_factor": positive, "final_div_factor": positive, "cycle_momentum": st.booleans()}
-FORMULAS = {name: made for name, made in DIALECTS.items() if hasattr(made, "readers")}
+FORMULAS = {name: made for name, made in DIALECTS.items() if "." in made.__name__}
 OWN = {  # the arguments of each formula that only a dialect has
     "timm.k_decay_polynomial": st.fixed_dictionaries(
         {"init": moderate, "end": moderate, "steps": lengths, "power": positive, "k": positive}
@@ -108,6 +108,35 @@ print(repr(lr), ms.parse(repr(lr)) == lr, round(lr(5), 4), "torch" in sys.module
     assert result.stdout.strip() == f"{shown} True 0.9091 False"
 
 
+CONSTANT = {"name": "torch.ConstantLR", "base_lr": 1}
+BY_NAME = [
+    ({"name": "torch.StepLR", "base_lr": 0.1, "step_size": 30}, "torch.StepLR(0.1, 30)"),
+    ({"name": "torch.MultiStepLR", "base_lr": 1, "milestones": [2, 4]}, "torch.MultiStepLR(1, [2, 4])"),
+    (
+        {"name": "keras.PiecewiseConstantDecay", "boundaries": [2], "values": [1, 0.5]},
+        "piecewise_constant(1, {3: 0.5})",
+    ),
+    (
+        {"name": "optax.piecewise_constant_schedule", "init_value": 1, "boundaries_and_scales": [[2, 0.5]]},
+        "piecewise_scale(1, {2: 0.5})",
+    ),
+    (
+        {"name": "torch.SequentialLR", "schedulers": [CONSTANT, CONSTANT], "milestones": [3]},
+        "join([torch.ConstantLR(1), torch.ConstantLR(1)], [3])",
+    ),
+    (
+        {"name": "torch.LambdaLR", "base_lr": 0.1, "lr_lambda": {"name": "cosine", "init": 1, "steps": 9}},
+        "0.1 * cosine(1, 9)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("document", "text"), BY_NAME, ids=[document["name"] for document, _ in BY_NAME])
+def test_a_document_in_the_names_of_a_library(document, text):
+    """A document may name any constructor of a dialect; the schedule is the one that a call builds."""
+    assert ms.from_config(document) == ms.parse(text)
+
+
 # --- the list --------------------------------------------------------------------------------------------------------
 def formulas():
     """`{"torch.OneCycleLR": constructor}`: what the files of dialects hold under the name of a dialect."""
@@ -125,9 +154,31 @@ def test_the_list_is_whole():
     assert not set(FORMULAS) & set(CATALOGUE)
 
 
+WITHOUT_EXAMPLES = {"optax.sgdr_schedule": "takes a dict with names, which no expression has"}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_every_constructor_has_examples(name):
+    """The examples of a constructor are expressions that call it, and build a rule."""
+    made = DIALECTS[name]
+    assert bool(made.examples) != (name in WITHOUT_EXAMPLES)
+    for example in made.examples:
+        assert example.startswith(f"{name}(")
+        assert ms.schedules.catalogue.is_rule(ms.parse(example))
+
+
+def test_wrong_keywords():
+    """A keyword that there is not, and one that is missing, are errors that name the constructor and what it takes."""
+    with pytest.raises(errors.ArgumentError, match=r"StepLR\(\) has no argument 'step'; did you mean 'step_size'\?"):
+        dialect.StepLR(0.1, step=3)
+    with pytest.raises(errors.ArgumentError, match=r"StepLR\(\) needs 'step_size': StepLR\(base_lr, step_size"):
+        dialect.StepLR(0.1)
+
+
 def test_no_parameter_is_called_name():
     """The field that says which schedule it is stands beside the arguments, so none of them has its name."""
-    assert [name for name in FORMULAS if "name" in inspect.signature(FORMULAS[name]).parameters] == []
+    written = {name: made for name, made in DIALECTS.items() if hasattr(made, "readers")}
+    assert [name for name, made in written.items() if "name" in inspect.signature(made).parameters] == []
 
 
 # --- what is wrong ---------------------------------------------------------------------------------------------------
@@ -146,7 +197,10 @@ def test_no_parameter_is_called_name():
         ({"name": "torch.OneCycleLR", "max_lr": "else"}, r"got 'else' of type str\.$"),
         ({"name": "torch.OneCycleLR", "max_lr": 1, "steps": 3}, r"^\$\.steps: torch\.OneCycleLR has no such field"),
         ({"name": "torch.OneCycleLR", "max_lr": 1}, r"^\$: Either total_steps is needed"),
-        ({"name": "torch.OneCycleLR", "max_lr": 1, "total_steps": 0.5}, r"^\$: total_steps must be a number of steps"),
+        (
+            {"name": "torch.OneCycleLR", "max_lr": 1, "total_steps": 0.5},
+            r"^\$\.total_steps: expected an integer, got 0\.5",
+        ),
         ({"name": "torch.by_cycle", "schedule": 1, "period": 3}, r"^\$\.schedule: expected a schedule"),
     ],
     ids=lambda part: part["name"] if isinstance(part, dict) and isinstance(part["name"], str) else "",
