@@ -196,6 +196,13 @@ class ParseError(MultischedError, ArgumentTypeError, ValueError):
     It is an `argparse.ArgumentTypeError`, since argparse shows the message of no other error of `type=ms.parse`.
     """
 
+    message: str
+    """What is wrong, without the place."""
+    text: str
+    """The whole text."""
+    column: int
+    """Where it goes wrong, counted from 1."""
+
     def __init__(self, message: str, text: str, column: int):
         message = cut(message)
         super().__init__(message, text, column)

@@ -7,7 +7,7 @@ division by zero in a branch not taken) is computed by NumPy in double precision
 
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -23,7 +23,11 @@ class NotWrittenOut(Exception):
     """A formula asks for what only a value can answer."""
 
 
-def _binary(sign: str, *, reflected: bool = False, floating: bool | None = None) -> Callable[[Any, Any], "Number"]:
+_Binary = Callable[[Any, Any], "Number"]
+_Refused = Callable[..., NoReturn]
+
+
+def _binary(sign: str, *, reflected: bool = False, floating: bool | None = None) -> _Binary:
     text = f"({{1}} {sign} {{0}})" if reflected else f"({{0}} {sign} {{1}})"
     return lambda self, other: Number(text, self, other, floating=floating)
 
@@ -32,21 +36,35 @@ class Number:
     """A Python number that depends on the step: the text of an expression, and the numbers that it is made of."""
 
     __slots__ = ("arguments", "floating", "text")
+    text: str
+    arguments: tuple[Any, ...]
+    floating: bool
 
     def __init__(self, text: str, *arguments: Any, floating: bool | None = None):
         self.text, self.arguments = text, arguments
         self.floating = any(map(_is_floating, arguments)) if floating is None else floating
 
-    __add__, __radd__ = _binary("+"), _binary("+", reflected=True)
-    __sub__, __rsub__ = _binary("-"), _binary("-", reflected=True)
-    __mul__, __rmul__ = _binary("*"), _binary("*", reflected=True)
-    __truediv__, __rtruediv__ = _binary("/", floating=True), _binary("/", reflected=True, floating=True)
-    __floordiv__, __rfloordiv__ = _binary("//"), _binary("//", reflected=True)
-    __mod__, __rmod__ = _binary("%"), _binary("%", reflected=True)
-    __and__, __or__ = _binary("and"), _binary("or")
-    __lt__, __le__, __gt__, __ge__ = map(_binary, ("<", "<=", ">", ">="))
-    __eq__, __ne__ = _binary("=="), _binary("!=")  # type: ignore[assignment]  # as arrays have it
-    __hash__ = object.__hash__
+    __add__: ClassVar[_Binary] = _binary("+")
+    __radd__: ClassVar[_Binary] = _binary("+", reflected=True)
+    __sub__: ClassVar[_Binary] = _binary("-")
+    __rsub__: ClassVar[_Binary] = _binary("-", reflected=True)
+    __mul__: ClassVar[_Binary] = _binary("*")
+    __rmul__: ClassVar[_Binary] = _binary("*", reflected=True)
+    __truediv__: ClassVar[_Binary] = _binary("/", floating=True)
+    __rtruediv__: ClassVar[_Binary] = _binary("/", reflected=True, floating=True)
+    __floordiv__: ClassVar[_Binary] = _binary("//")
+    __rfloordiv__: ClassVar[_Binary] = _binary("//", reflected=True)
+    __mod__: ClassVar[_Binary] = _binary("%")
+    __rmod__: ClassVar[_Binary] = _binary("%", reflected=True)
+    __and__: ClassVar[_Binary] = _binary("and")
+    __or__: ClassVar[_Binary] = _binary("or")
+    __lt__: ClassVar[_Binary] = _binary("<")
+    __le__: ClassVar[_Binary] = _binary("<=")
+    __gt__: ClassVar[_Binary] = _binary(">")
+    __ge__: ClassVar[_Binary] = _binary(">=")
+    __eq__: ClassVar[_Binary] = _binary("==")  # type: ignore[assignment]  # elementwise, as the array API has it
+    __ne__: ClassVar[_Binary] = _binary("!=")  # type: ignore[assignment]  # likewise
+    __hash__: ClassVar[Callable[[Any], int]] = object.__hash__  # which `__eq__` would remove
 
     def __pow__(self, other: Any) -> "Number":
         return Number("pow({}, {})", self, other, floating=True)  # math.pow, which knows no complex numbers
@@ -66,14 +84,24 @@ class Number:
     def _has_no_value(self, *args: Any) -> NoReturn:
         raise NotWrittenOut
 
-    __bool__ = __float__ = __int__ = __index__ = __complex__ = __iter__ = __len__ = __array__ = _has_no_value
+    __bool__: ClassVar[_Refused] = _has_no_value
+    __float__: ClassVar[_Refused] = _has_no_value
+    __int__: ClassVar[_Refused] = _has_no_value
+    __index__: ClassVar[_Refused] = _has_no_value
+    __complex__: ClassVar[_Refused] = _has_no_value
+    __iter__: ClassVar[_Refused] = _has_no_value
+    __len__: ClassVar[_Refused] = _has_no_value
+    __array__: ClassVar[_Refused] = _has_no_value
 
 
 def _is_floating(value: Any) -> bool:
     return value.floating if isinstance(value, Number) else isinstance(value, float | np.floating)
 
 
-def _function(name: str, floating: bool | None = True) -> Callable[["PythonNumbers", Any], Number]:
+_Function = Callable[[Any, Any], Number]
+
+
+def _function(name: str, floating: bool | None = True) -> _Function:
     return lambda self, x: Number(f"{name}({{}})", x, floating=floating)
 
 
@@ -81,12 +109,30 @@ class PythonNumbers:
     """The functions of the array API that schedules use, on numbers that depend on the step."""
 
     __name__ = "python_numbers"
-    pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
-    bool, int32, int64, float32, float64 = "bool", "int32", "int64", "float32", "float64"
-
-    exp, expm1, log, log1p, log2, sqrt = map(_function, ("exp", "expm1", "log", "log1p", "log2", "sqrt"))
-    sin, cos, tan, sinh, cosh, tanh = map(_function, ("sin", "cos", "tan", "sinh", "cosh", "tanh"))
-    floor, ceil, trunc = (_function(name, floating=False) for name in ("floor", "ceil", "trunc"))
+    pi: ClassVar[float] = math.pi
+    e: ClassVar[float] = math.e
+    inf: ClassVar[float] = math.inf
+    nan: ClassVar[float] = math.nan
+    int32: ClassVar[str] = "int32"
+    int64: ClassVar[str] = "int64"
+    float32: ClassVar[str] = "float32"
+    float64: ClassVar[str] = "float64"
+    exp: ClassVar[_Function] = _function("exp")
+    expm1: ClassVar[_Function] = _function("expm1")
+    log: ClassVar[_Function] = _function("log")
+    log1p: ClassVar[_Function] = _function("log1p")
+    log2: ClassVar[_Function] = _function("log2")
+    sqrt: ClassVar[_Function] = _function("sqrt")
+    sin: ClassVar[_Function] = _function("sin")
+    cos: ClassVar[_Function] = _function("cos")
+    tan: ClassVar[_Function] = _function("tan")
+    sinh: ClassVar[_Function] = _function("sinh")
+    cosh: ClassVar[_Function] = _function("cosh")
+    tanh: ClassVar[_Function] = _function("tanh")
+    floor: ClassVar[_Function] = _function("floor", floating=False)
+    ceil: ClassVar[_Function] = _function("ceil", floating=False)
+    trunc: ClassVar[_Function] = _function("trunc", floating=False)
+    bool: ClassVar[str] = "bool"
 
     def where(self, condition: Any, x1: Any, x2: Any) -> Number:
         return Number("({1} if {0} else {2})", condition, x1, x2, floating=_is_floating(x1) and _is_floating(x2))
@@ -127,7 +173,7 @@ class PythonNumbers:
         return self.__name__
 
 
-python_numbers = PythonNumbers()
+python_numbers: PythonNumbers = PythonNumbers()
 
 
 def on_numbers(formula: Callable[[Any, Any], Any]) -> OnNumber:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, overload
+from typing import Any, ClassVar, Concatenate, ParamSpec, overload
 
 import numpy as np
 
@@ -44,7 +44,10 @@ sent them, and returns the list."""
 _OPERANDS = (int, float, Fraction, Decimal, np.generic, np.ndarray, list, tuple)  # and no framework's arrays
 
 
-def _operator(name: str, *, reflected: bool = False) -> Callable[[Any, Any], "Schedule"]:
+_Operator = Callable[[Any, Any], "Schedule"]
+
+
+def _operator(name: str, *, reflected: bool = False) -> _Operator:
     def method(self: "Schedule", other: Any) -> Any:
         if not isinstance(other, (Schedule, *_OPERANDS)):
             return NotImplemented
@@ -148,11 +151,16 @@ class Schedule:
     def _compiled(self) -> OnNumber:
         return on_numbers(lambda xp, step: value_of(self, xp, step))
 
-    __add__, __radd__ = _operator("add"), _operator("add", reflected=True)
-    __sub__, __rsub__ = _operator("subtract"), _operator("subtract", reflected=True)
-    __mul__, __rmul__ = _operator("multiply"), _operator("multiply", reflected=True)
-    __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", reflected=True)
-    __pow__, __rpow__ = _operator("pow"), _operator("pow", reflected=True)
+    __add__: ClassVar[_Operator] = _operator("add")
+    __radd__: ClassVar[_Operator] = _operator("add", reflected=True)
+    __sub__: ClassVar[_Operator] = _operator("subtract")
+    __rsub__: ClassVar[_Operator] = _operator("subtract", reflected=True)
+    __mul__: ClassVar[_Operator] = _operator("multiply")
+    __rmul__: ClassVar[_Operator] = _operator("multiply", reflected=True)
+    __truediv__: ClassVar[_Operator] = _operator("divide")
+    __rtruediv__: ClassVar[_Operator] = _operator("divide", reflected=True)
+    __pow__: ClassVar[_Operator] = _operator("pow")
+    __rpow__: ClassVar[_Operator] = _operator("pow", reflected=True)
 
     def __neg__(self) -> "Schedule":
         return _operation("negative")(self)
