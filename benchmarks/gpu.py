@@ -101,7 +101,7 @@ def on_jax() -> Iterator[str]:
         }
 
         def wait(average: Any = average, source: Any = source) -> None:
-            jax.block_until_ready((average._mean.arrays, copy(source[:1], 1.0)))
+            jax.block_until_ready((average._contents.mean.arrays, copy(source[:1], 1.0)))
 
         yield _row("JAX", job, seconds(calls, wait), moved, None, "")
 

@@ -181,7 +181,7 @@ def ours_on(backend: str, arrays: list[np.ndarray]) -> Callable[[], object]:
 
     def update() -> None:
         average.update(tree)
-        jax.block_until_ready(average._mean.arrays)
+        jax.block_until_ready(average._contents.mean.arrays)
 
     return update
 

@@ -32,7 +32,6 @@ _HOMES = (
     "multisched.frontend.declare",
     "multisched.frontend.checkpoint",
     "multisched.integrations.optax",
-    "multisched.integrations.attach",
     "multisched.integrations.drive",
     "multisched.trees",
 )

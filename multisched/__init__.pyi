@@ -12,7 +12,6 @@ from multisched.frontend.updates import *
 from multisched.frontend.variables import *
 from multisched.graph.scope import *
 from multisched.graph.tensor import *
-from multisched.integrations.attach import *
 from multisched.integrations.drive import *
 from multisched.integrations.optax import *
 from multisched.runtime.registry import *

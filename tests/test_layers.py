@@ -31,12 +31,6 @@ LAZY = {
     ("averages.statistic", "schedules.text"): "repr, likewise",
 }
 """The files of multisched that another one imports inside a function, and why: at most eight."""
-CIRCLES = {
-    ("trees.state", "trees.average"),
-    ("trees.swap", "trees.average"),
-    ("trees.told", "trees.average"),
-}
-"""(to go) Imports for type checking alone that close a circle."""
 
 
 class Import(NamedTuple):
@@ -93,7 +87,7 @@ def arrows(files):
     found = {}
     for name, tree in files.items():
         targets = {own_file(each.module, files) for each in imports_of(tree) if not each.inside}
-        found[name] = {target for target in targets if target not in (None, name) and (name, target) not in CIRCLES}
+        found[name] = {target for target in targets if target not in (None, name)}
     return found
 
 

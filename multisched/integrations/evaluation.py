@@ -1,18 +1,34 @@
-"""An average in its model while a trainer evaluates, and the model itself again for what happens in between."""
+"""What the callbacks of trainers share: an average of their model, and its place in the model in an evaluation."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+
+from multisched.averages.mean import Mean
+from multisched.trees import Average
+from multisched.trees.divided import refuse_divided
+
+_DIVIDED = (
+    "AverageCallback does not serve a model that is divided among processes, since the trainer saves what one of them "
+    "has. Train without it, and attach ms.Average(model, rule) to the optimizer once the model is divided"
+)
+
+
+def average_for(model: Any, rule: Mean, options: dict[str, Any]) -> Average:
+    """An average for a callback; raises `CheckpointError` for a model that is divided among processes."""
+    average = Average(model, rule, **options)
+    refuse_divided(average._contents.divided, _DIVIDED)
+    return average
 
 
 class Evaluation:
     """Whether an average is in its model now; the callbacks of trainers begin and end it."""
 
     def __init__(self) -> None:
-        self._average: Any = None
+        self._average: Average | None = None
         self._swap, self._during = ExitStack(), ExitStack()
 
-    def begin(self, average: Any, during: AbstractContextManager[Any]) -> None:
+    def begin(self, average: Average, during: AbstractContextManager[Any]) -> None:
         """Put an average into its model; `during` is entered as well, and left at the end."""
         self.end()
         self._swap.enter_context(average.swapped())

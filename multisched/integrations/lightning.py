@@ -14,11 +14,8 @@ from typing import Any
 
 from multisched.averages.mean import Mean
 from multisched.errors import CheckpointMismatch, NotARule, SwapError, shown
-from multisched.integrations.attach import NO_PARTS, attach
-from multisched.integrations.evaluation import Evaluation
-from multisched.trees import Average
-from multisched.trees.parts import refuse_parts
-from multisched.trees.told import Whose, checked_whose, resumed
+from multisched.integrations.evaluation import Evaluation, average_for
+from multisched.trees.saved_rule import ResumeRule, checked_resume_rule, resumed
 
 
 def __getattr__(name: str) -> Any:
@@ -84,14 +81,14 @@ def _callback_class() -> Any:
             *,
             name: str = "average",
             evaluate: bool = True,
-            resume_rule: Whose = "same",
+            resume_rule: ResumeRule = "same",
             **options: Any,
         ):
             if not isinstance(rule, Mean):
                 raise NotARule(f"AverageCallback takes a rule, such as ms.ema(0.999), got {shown(rule)}.")
             super().__init__()
             self.rule, self.name, self.evaluate, self.options = rule, name, evaluate, options
-            self.resume_rule = checked_whose(resume_rule)
+            self.resume_rule = checked_resume_rule(resume_rule)
             self.average: Any = None
             self._module: Any = None
             self._loaded: Any = None
@@ -105,9 +102,7 @@ def _callback_class() -> Any:
         def _bind(self, module: Any) -> None:
             """Average this module, which is where it will be trained by now; then what a checkpoint had."""
             if self._module is not module:
-                average = Average(module, self.rule, **self.options)
-                refuse_parts(average._part, NO_PARTS)
-                self.average, self._module = average, module
+                self.average, self._module = average_for(module, self.rule, self.options), module
             if self._loaded is not None:
                 state = {"rule": self._loaded["rule"], **self._loaded["average"]}  # of 0.1 the rule is outside
                 resumed(lambda: self.average.load_state_dict(state, rule=self.resume_rule))
@@ -126,7 +121,7 @@ def _callback_class() -> Any:
             self._leave_behind(trainer)
             self._bind(pl_module)
             for optimizer in trainer.optimizers:
-                self._hooks.enter_context(attach(self.average, optimizer))
+                self._hooks.enter_context(self.average.attach(optimizer))
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             self._hooks.close()

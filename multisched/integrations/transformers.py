@@ -16,11 +16,10 @@ from typing import Any
 
 from multisched.averages.mean import Mean
 from multisched.errors import CheckpointError, NotARule, SwapError, shown
-from multisched.integrations.attach import NO_PARTS, attach, innermost
-from multisched.integrations.evaluation import Evaluation
-from multisched.trees import Average, load, save
-from multisched.trees.parts import refuse_parts
-from multisched.trees.told import Whose, checked_whose, resumed
+from multisched.integrations.evaluation import Evaluation, average_for
+from multisched.trees import load, save
+from multisched.trees.attach import innermost
+from multisched.trees.saved_rule import ResumeRule, checked_resume_rule, resumed
 
 
 def __getattr__(name: str) -> Any:
@@ -84,13 +83,13 @@ def _callback_class() -> Any:
             name: str = "average",
             evaluate: bool = True,
             resume: Any = None,
-            resume_rule: Whose = "same",
+            resume_rule: ResumeRule = "same",
             **options: Any,
         ):
             if not isinstance(rule, Mean):
                 raise NotARule(f"AverageCallback takes a rule, such as ms.ema(0.999), got {shown(rule)}.")
             self.rule, self.name, self.evaluate, self.resume, self.options = rule, name, evaluate, resume, options
-            self.resume_rule = checked_whose(resume_rule)
+            self.resume_rule = checked_resume_rule(resume_rule)
             self.average: Any = None
             self._hooks, self._evaluation = ExitStack(), Evaluation()
             self._model: Any = None
@@ -100,16 +99,14 @@ def _callback_class() -> Any:
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self._evaluation.end()
             self._hooks.close()
-            average = Average(kwargs["model"], self.rule, **self.options)
-            refuse_parts(average._part, NO_PARTS)
-            self.average, self._model = average, kwargs["model"]
+            self.average, self._model = average_for(kwargs["model"], self.rule, self.options), kwargs["model"]
             if state.global_step and self.resume is not False:
                 self._load(_folder(args, state) if self.resume is None else Path(self.resume))
             optimizer = innermost(kwargs["optimizer"])
-            self._hooks.enter_context(attach(self.average, optimizer))
+            self._hooks.enter_context(self.average.attach(optimizer))
             if self.evaluate:
-                self._hooks.enter_context(_Told(optimizer, "eval", self._swap_in))
-                self._hooks.enter_context(_Told(optimizer, "train", self._evaluation.end))
+                self._hooks.enter_context(_Listener(optimizer, "eval", self._swap_in))
+                self._hooks.enter_context(_Listener(optimizer, "train", self._evaluation.end))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if args.load_best_model_at_end and state.best_model_checkpoint is not None:
@@ -179,8 +176,8 @@ def _folder(args: Any, state: Any) -> Path:
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
-class _Told:
-    """Calls a function when an optimizer is told of an event, after what it does itself, from `with` to its end."""
+class _Listener:
+    """Within its block, calls a function after an optimizer's own method for an event, such as `eval`."""
 
     def __init__(self, optimizer: Any, event: str, then: Any):
         self._optimizer, self._event, self._then = optimizer, event, then
@@ -192,7 +189,7 @@ class _Told:
         self._then()
 
     def __enter__(self) -> None:
-        if isinstance(self._own, _Told):
+        if isinstance(self._own, _Listener):
             raise SwapError("One average at a time can be in the model: give other callbacks evaluate=False.")
         setattr(self._optimizer, self._event, self)
 

@@ -10,9 +10,10 @@ from multisched.errors import CheckpointCorrupt, CheckpointError, CheckpointMism
 from multisched.runtime.files import Later, PathLike, Stored, opened, write_arrays
 from multisched.runtime.paths import shown_path, text_of
 from multisched.trees.average import Average
-from multisched.trees.parts import refuse_parts
-from multisched.trees.state import SECTIONS, load_state, numbers, objects, sections
-from multisched.trees.told import Whose, checked_whose, rule_text
+from multisched.trees.contents import SECTIONS, Contents
+from multisched.trees.divided import refuse_divided
+from multisched.trees.saved_rule import ResumeRule, checked_resume_rule, rule_text
+from multisched.trees.state import count_and_weight, load_state, sections
 
 _RULE, _ROUNDING = "multisched.rule", "multisched.rounding"
 
@@ -47,32 +48,37 @@ def save(path: PathLike, average: Average) -> None:
     >>> other.value, other.count
     ({'w': array([1., 1.])}, 1)
     """
-    average = _checked(average)
-    with average._lock:
-        average._ready("save it")
-        refuse_parts(average._part, "One file cannot hold what several processes hold")
-        if odd := objects(average):
-            name, dtype = next((name, dtype_name(average._objects[i].dtype)) for name, i in odd.items())
-            raise CheckpointError(
-                f"A safetensors file cannot hold the leaf {name!r} of dtype {dtype}, which is copied as it is. Leave "
-                f'it out with select={{{name!r}: "skip"}}, or save avg.state_dict() in a format that can hold it.'
-            )
-        count, weight = numbers(average)
+    contents = _contents_of(average)
+    with contents.lock:
+        contents.ready("save it")
+        refuse_divided(contents.divided, "One file cannot hold what several processes hold")
+        _refuse_objects(contents)
+        count, weight = count_and_weight(contents)
         arrays: dict[str, Any] = {"count": np.asarray(count, np.int64), "weight": weight}
-        for section, names, parts, dtypes in sections(average):
-            for name, part, dtype in zip(names, parts, dtypes, strict=True):
-                read = partial(average._backend.to_numpy, part)
-                arrays[f"{section}/{name}"] = Later(dtype, tuple(part.shape), read)
-        write_arrays(path, arrays, _configuration(average))
+        for section in sections(contents):
+            for name, array, dtype in zip(section.leaves, section.arrays, section.pool.dtypes, strict=True):
+                read = partial(contents.backend.to_numpy, array)
+                arrays[f"{section.name}/{name}"] = Later(dtype, tuple(array.shape), read)
+        write_arrays(path, arrays, _configuration(contents))
 
 
-def _configuration(average: Average) -> dict[str, str]:
+def _refuse_objects(contents: Contents) -> None:
+    """Refuse arrays that safetensors has no dtype or layout for."""
+    for name, i in contents.object_arrays().items():
+        raise CheckpointError(
+            f"A safetensors file cannot hold the leaf {name!r} of dtype {dtype_name(contents.objects.held[i].dtype)}, "
+            f'which is copied as it is. Leave it out with select={{{name!r}: "skip"}}, or save avg.state_dict() in a '
+            "format that can hold it."
+        )
+
+
+def _configuration(contents: Contents) -> dict[str, str]:
     """What a file says of how its average is made, which no array tells; nothing in it differs from run to run."""
-    rounding = average._mean._rounding
-    return {_RULE: rule_text(average.rule), _ROUNDING: "none" if rounding is None else type(rounding).__name__.lower()}
+    rounding = contents.mean.rounding
+    return {_RULE: rule_text(contents.rule), _ROUNDING: "none" if rounding is None else type(rounding).__name__.lower()}
 
 
-def load(path: PathLike, average: Average, rule: Whose = "same") -> None:
+def load(path: PathLike, average: Average, rule: ResumeRule = "same") -> None:
     """Read what `save` wrote into an average of the same rule and leaves, of any backend.
 
     `rule="same"` refuses a file of another rule, or of none, since what it holds means something else by this one;
@@ -84,25 +90,25 @@ def load(path: PathLike, average: Average, rule: Whose = "same") -> None:
     `CheckpointNotFound` if there is no file; then the average is as it was. An array is read once its shape is known to
     be that of the average, so that a file from a stranger costs no more memory than the average does.
     """
-    average, rule = _checked(average), checked_whose(rule)
+    contents, rule = _contents_of(average), checked_resume_rule(rule)
     where = f"Cannot load {shown_path(text_of(path))}: "
     with opened(path) as stored:
         if rule != "mine" and _RULE not in stored.metadata:
             raise CheckpointMismatch(
                 f"{where}it is no average that multisched.save wrote, or has lost its rule, as where another program "
-                f'wrote it again without its metadata. Say rule="mine" to go on with {rule_text(average.rule)}.'
+                f'wrote it again without its metadata. Say rule="mine" to go on with {rule_text(contents.rule)}.'
             )
-        here, there = _configuration(average)[_ROUNDING], stored.metadata.get(_ROUNDING)
+        here, there = _configuration(contents)[_ROUNDING], stored.metadata.get(_ROUNDING)
         if there is not None and there != here:
             raise CheckpointMismatch(f"{where}its rounding is {there[:500]}, and here {here}.")
         state = _state_in(stored, where)
         if _RULE in stored.metadata:
             state["rule"] = stored.metadata[_RULE]
-        with average._lock:
-            average._refuse_swapped("load it")
-            if average._mean.distributed or average._latest.distributed or (average._part and average._part.part.owner):
-                refuse_parts(average._part, f"{where}one file is not divided among processes")
-            load_state(average, state, where, rule)
+        with contents.lock:
+            contents.refuse_in_model("load it")
+            if contents.is_distributed or (contents.divided is not None and contents.divided.part.owner):
+                refuse_divided(contents.divided, f"{where}one file is not divided among processes")
+            load_state(contents, state, where, rule)
 
 
 def _state_in(stored: Stored, where: str) -> dict[str, Any]:
@@ -119,7 +125,7 @@ def _state_in(stored: Stored, where: str) -> dict[str, Any]:
     return state
 
 
-def _checked(average: Any) -> Average:
+def _contents_of(average: Any) -> Contents:
     if not isinstance(average, Average):
         raise NotAVariable(f"save and load take a ms.Average, got {shown(average)}; variables have save_variables.")
-    return average
+    return average._contents

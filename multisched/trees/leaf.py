@@ -1,4 +1,4 @@
-"""What is known of each leaf of a model, and whether what comes in is of the kind."""
+"""What is known of each leaf of a model, and the check that what comes in later is like it."""
 
 import operator
 import weakref
@@ -11,23 +11,24 @@ from multisched.arrays import BITS, dtype_name, is_symbolic, kind_of, namespace_
 from multisched.errors import LeafError, MultischedError, TracedInputError, TreeMismatch, shown
 from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
-from multisched.trees.policy import COPY, SKIP, is_dense
+from multisched.trees.policy import COPY, SKIP, Policy, is_dense
 from multisched.trees.structure import loaded_backends
 
 
 class Leaf(NamedTuple):
-    """What is known of a leaf."""
+    """What is known of a leaf since the average was made."""
 
     name: str
-    policy: str
+    policy: Policy
     shape: tuple[int, ...] | None
     """None for what is no array, or is skipped."""
     dtype: str
     device: Any
+    """As `Backend.placed` tells it: the device, or the layout over several."""
 
 
-def described(backend: Backend, name: str, policy: str, leaf: Any) -> Leaf:
-    """What is known of a leaf from what it is at first."""
+def described(backend: Backend, name: str, policy: Policy, leaf: Any) -> Leaf:
+    """What is known of a leaf from its first value."""
     if policy == SKIP or not hasattr(leaf, "dtype"):
         return Leaf(name, policy, None, "", None)
     if is_symbolic(leaf):
@@ -52,7 +53,7 @@ def _is_plain(backend: Backend, leaf: Any) -> bool:
 
 
 def _lacking(backend: Backend, leaf: Any) -> str:
-    """Why an array has no values, in words; empty if it has some."""
+    """Why an array has no values, in words; "" if it has some."""
     tell: Any = getattr(backend, "lacking", None)  # an adapter may have no such arrays
     return "" if tell is None or not backend.owns(leaf) else str(tell(leaf))
 
@@ -72,63 +73,46 @@ def owner(leaf: Any) -> Any:
     return found
 
 
-Memos = dict[str, dict[str, Any]]
-"""A memo for each pool."""
+class LeafChecks:
+    """Checks the leaves of a model against what is known of them.
 
-
-class Seen:
-    """Checks leaves against what is known of them, and remembers what is right, since looking at each takes time."""
+    To look at each leaf takes time, so that the types and the signature of leaves that were right are kept: leaves of
+    the same signature are right, too.
+    """
 
     def __init__(self, backend: Backend, leaves: Sequence[Leaf]):
         self._backend = backend
         self._leaves = leaves
         self._arrays = [i for i, leaf in enumerate(leaves) if leaf.shape is not None]
-        self._all = len(self._arrays) == len(leaves)
         self._types: set[type] = set()
         self._signature: Any = None
-        self._before: tuple[list[Any], Any, Memos] | None = None
 
-    def memos(self, bound: bool) -> "Memos":
-        """What adapters may note of the leaves that were checked last, see `Runs`: gone with the first that moves."""
-        return {} if self._before is None or not bound else self._before[2]
+    def arrays_of(self, leaves: list[Any]) -> list[Any]:
+        """Those of all leaves that are arrays of the average."""
+        return leaves if len(self._arrays) == len(leaves) else [leaves[i] for i in self._arrays]
 
-    def checked(self, leaves: list[Any], bound: bool = False) -> list[Any]:
-        """The leaves, as arrays of the backend; `bound` for those of the model that the average was made of.
+    def checked(self, leaves: list[Any]) -> list[Any]:
+        """The leaves as arrays of the backend: the same list, unless some are converted from NumPy.
 
-        Raises `TreeMismatch` for one of another shape, kind of dtype, or device.
+        Raises `TreeMismatch` for a leaf of another shape, kind of dtype, or device.
         """
-        arrays = self._of(leaves)
-        if bound and self._same(arrays):
+        arrays = self.arrays_of(leaves)
+        if self._are_known(arrays):
             return leaves
-        if bound:
-            self._before = None
-        if not self._looks_right(arrays):
-            result = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
-            if not all(map(operator.is_, leaves, result)):
-                return result
-            self._types, self._signature = set(map(type, arrays)), self._backend.signature(arrays)
-        addresses = self._backend.addresses(arrays) if bound else None
-        if addresses is not None:
-            self._before = references(arrays), addresses, {}
+        found = [checked(self._backend, leaf, value) for leaf, value in zip(self._leaves, leaves, strict=True)]
+        if not all(map(operator.is_, leaves, found)):
+            return found
+        self._types, self._signature = set(map(type, arrays)), self._backend.signature(arrays)
         return leaves
 
-    def _same(self, arrays: list[Any]) -> bool:
-        if self._before is None:
-            return False
-        before, then, _ = self._before
-        return all(map(operator.is_, arrays, map(operator.call, before))) and self._backend.addresses(arrays) == then
-
-    def _of(self, leaves: list[Any]) -> list[Any]:
-        return leaves if self._all else [leaves[i] for i in self._arrays]
-
-    def _looks_right(self, arrays: list[Any]) -> bool:
+    def _are_known(self, arrays: list[Any]) -> bool:
         if self._signature is None or not set(map(type, arrays)) <= self._types:
             return False
         return bool(self._backend.signature(arrays) == self._signature)
 
 
 def references(arrays: list[Any]) -> list[Callable[[], Any]]:
-    """Weak ones: arrays that the user exchanges are not kept alive. Of what allows none, one to nothing."""
+    """Weak references, which do not keep arrays alive that the user exchanges; a dead one where none can be made."""
     found: list[Callable[[], Any]] = []
     for array in arrays:
         try:
@@ -139,7 +123,7 @@ def references(arrays: list[Any]) -> list[Callable[[], Any]]:
 
 
 def checked(backend: Backend, leaf: Leaf, value: Any) -> Any:
-    """The value of a leaf, if it is as the leaf was."""
+    """The value of a leaf, if its shape, kind of dtype and device are those that the leaf had."""
     if leaf.shape is None:
         return value
     if not backend.owns(value):
@@ -158,7 +142,7 @@ def checked(backend: Backend, leaf: Leaf, value: Any) -> Any:
 
 
 def _converted(backend: Backend, name: str, value: Any, error: type[MultischedError]) -> Any:
-    """An array of NumPy in a tree of another backend."""
+    """An array of NumPy in a tree of another backend, as an array of that backend."""
     if not isinstance(value, np.ndarray | np.generic):
         raise error(f"{name!r} is no array of the backend {backend.name!r}, got {shown(value)}.")
     array = backend.as_input(value, dtype_name(value.dtype))  # there are programs that take NumPy's as they are
@@ -166,7 +150,7 @@ def _converted(backend: Backend, name: str, value: Any, error: type[MultischedEr
 
 
 def deleted(leaves: Sequence[Leaf], values: Sequence[Any]) -> str | None:
-    """What is wrong with values of which one has no memory any more."""
+    """A message that names the first leaf whose value has no memory any more; None if there is none."""
     for leaf, value in zip(leaves, values, strict=True):
         if leaf.shape is not None and is_deleted(value):
             return f"{leaf.name!r} has no values any more: it was {_DONATED}"

@@ -2,18 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from multisched.arrays import BITS, dtype_name, kind_of
 from multisched.errors import SelectError, listed, shown
 
-AVERAGE, COPY, SKIP = POLICIES = ("average", "copy", "skip")
+Policy = Literal["average", "copy", "skip"]
+"""What becomes of a leaf."""
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+AVERAGE: Final = "average"
+COPY: Final = "copy"
+SKIP: Final = "skip"
 
-Select: TypeAlias = Callable[[str, Any], str | None] | Mapping[str, str]
+Select: TypeAlias = Callable[[str, Any], Policy | None] | Mapping[str, Policy]
 """A function of the name and the leaf, or policies by glob patterns of the name; see `Average`."""
 
 
-def chosen(select: Select | None, names: tuple[str, ...], leaves: list[Any], backend: Any = None) -> list[str]:
+def chosen(select: Select | None, names: tuple[str, ...], leaves: list[Any], backend: Any = None) -> list[Policy]:
     """The policy of each leaf; `backend` tells which arrays have a mean."""
     if isinstance(select, Mapping):
         _check_patterns(select, names)
@@ -22,7 +27,7 @@ def chosen(select: Select | None, names: tuple[str, ...], leaves: list[Any], bac
     return [_policy(select, name, leaf, backend) for name, leaf in zip(names, leaves, strict=True)]
 
 
-def _check_patterns(select: Mapping[str, str], names: tuple[str, ...]) -> None:
+def _check_patterns(select: Mapping[str, Policy], names: tuple[str, ...]) -> None:
     for pattern, policy in select.items():
         if policy not in POLICIES:
             raise SelectError(f"select gives {policy!r} for {pattern!r}; expected one of {', '.join(POLICIES)}.")
@@ -32,8 +37,8 @@ def _check_patterns(select: Mapping[str, str], names: tuple[str, ...]) -> None:
             raise SelectError(f"select has the pattern {pattern!r}, which no leaf matches; there are {listed(names)}.")
 
 
-def _policy(select: Select | None, name: str, leaf: Any, backend: Any) -> str:
-    policy = None
+def _policy(select: Select | None, name: str, leaf: Any, backend: Any) -> Policy:
+    policy: Policy | None = None
     if isinstance(select, Mapping):
         policy = next((p for pattern, p in select.items() if fnmatchcase(name, pattern)), None)
     elif select is not None:
@@ -51,7 +56,7 @@ def _policy(select: Select | None, name: str, leaf: Any, backend: Any) -> str:
     return policy
 
 
-def usual_policy(leaf: Any, backend: Any = None) -> str:
+def usual_policy(leaf: Any, backend: Any = None) -> Policy:
     """Dense floating arrays of 16 bits and more, and complex ones, are averaged; all others have no mean: a copy."""
     dtype = dtype_name(getattr(leaf, "dtype", ""))
     averaged = dtype in BITS and kind_of(dtype) in ("float", "complex") and is_dense(backend, leaf)

@@ -26,7 +26,7 @@ class Pool:
         rounding: Rounding | None = None,
     ):
         self._backend = backend
-        self._rounding = rounding
+        self.rounding = rounding
         self.dtypes = tuple(dtypes)
         here = [backend.local(leaf) for leaf in leaves]
         self._shapes = [tuple(part.shape) for part in here]
@@ -78,11 +78,11 @@ class Pool:
         if isinstance(share, float) and share == 0:
             return []
         memo = {} if memo is None else memo
-        if self._rounding is None:
+        if self.rounding is None:
             return blending(self._backend, self.arrays, Runs(self._local_runs(leaves), memo), share, where)
         parts = list(zip(self.arrays, *self.rests, strict=True))
         runs = Runs(self._runs(leaves), memo)
-        writes = blending_by(self._backend, self._rounding, parts, runs, share, where, key)
+        writes = blending_by(self._backend, self.rounding, parts, runs, share, where, key)
         return [*writes, *(_column(held, parts, i) for i, held in enumerate((self.arrays, *self.rests)))]
 
     def _blending_apart(self, leaves: Sequence[Array], share: float, where: Any) -> list[Write]:
@@ -128,8 +128,8 @@ class Pool:
     def views(self) -> list[Array]:
         """The average of each leaf, of the part that lies here; it shares memory where it can."""
         arrays = self.arrays
-        if self._rounding is not None:
-            arrays = [self._rounding.value(parts) for parts in zip(self.arrays, *self.rests, strict=True)]
+        if self.rounding is not None:
+            arrays = [self.rounding.value(parts) for parts in zip(self.arrays, *self.rests, strict=True)]
         return self.taken_apart(arrays)
 
     def taken_apart(self, arrays: Sequence[Array]) -> list[Array]:
@@ -152,7 +152,7 @@ class Pool:
         if not self.groups:
             return []
         if dtypes is None:
-            dtypes = self.dtypes if self._rounding is None else ["float32"] * len(self.dtypes)
+            dtypes = self.dtypes if self.rounding is None else ["float32"] * len(self.dtypes)
         wanted = tuple(dtypes)
         if wanted not in self._splits:
             self._splits[wanted] = self._backend.compile(lambda *parts: self._copied(wanted, parts), 0, self._alike())
@@ -160,9 +160,9 @@ class Pool:
 
     def _copied(self, dtypes: tuple[str, ...], arrays: Sequence[Array]) -> tuple[Array, ...]:
         count = len(self.groups)
-        if self._rounding is not None:
+        if self.rounding is not None:
             parts = [arrays[i : i + count] for i in range(0, len(arrays), count)]
-            arrays = [self._rounding.value(each) for each in zip(*parts, strict=True)]
+            arrays = [self.rounding.value(each) for each in zip(*parts, strict=True)]
         return tuple(self._copy(view, dtype) for view, dtype in zip(self.taken_apart(arrays), dtypes, strict=True))
 
     def _copy(self, view: Array, dtype: str) -> Array:

@@ -5,35 +5,49 @@ from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from multisched.arrays import Array
 from multisched.errors import AverageError, SwapError, listed
 from multisched.runtime.protocol import Backend
+from multisched.trees.contents import Contents
 from multisched.trees.leaf import duplicate
+from multisched.trees.model import Model
 from multisched.trees.places import Places
+from multisched.trees.structure import Structure
 from multisched.trees.writes import Write, overwriting, perform
-
-if TYPE_CHECKING:
-    from multisched.trees.average import Average
 
 _holding: set[int] = set()
 """The arrays of models, by `id`, that hold an average now, and are kept alive by it."""
 
 
+class Pair(NamedTuple):
+    """A leaf of a model, and what the average holds for it."""
+
+    name: str
+    leaf: Any
+    """As the model has it."""
+    target: Array
+    """The part of it that lies here, which is written."""
+    value: Array
+    dense: bool
+    """Whether it is in one of the pools; else it is an array that is copied as it is."""
+
+
 class Swap(ContextDecorator):
     """Inside of the block the arrays of a model hold an average; see `Average.swapped`.
 
-    What the model must get back is noted in the same step in which the average is written, and is paid back at the end
-    of the block; or, where an interrupt comes before the block begins or while it ends, when this object goes.
+    What the model must get back is noted in the same step in which the average is written. It is given back at the end
+    of the block, or, where an interrupt comes before the block begins or while it ends, when this object is deleted.
     """
 
-    def __init__(self, average: "Average", tree: Any):
-        self._average, self._tree = average, tree
+    def __init__(self, contents: Contents, model: Model, tree: Any):
+        contents.refuse_in_model("swap it again")
+        self._contents, self._model, self._tree = contents, model, tree
         self._debt: _Debt | None = None
 
     def _recreate_cm(self) -> "Swap":
-        return self._average.swapped(self._tree)  # as a decorator, for each call of the function
+        return Swap(self._contents, self._model, self._tree)  # as a decorator, for each call of the function
 
     def __enter__(self) -> Any:
         try:
@@ -62,36 +76,29 @@ class Swap(ContextDecorator):
         raise AverageError("What avg.swapped() gives is neither copied nor pickled; call it again.")
 
     def _write(self) -> None:
-        average, tree = self._average, self._tree
-        with average._lock:
+        contents = self._contents
+        with contents.lock:
             if self._debt is not None:
                 raise SwapError("This block of avg.swapped() is in use; call avg.swapped() again for another.")
-            average._ready("swap it again")
-            leaves = average._seen.checked(average._structure.leaves(tree))
-            held = [leaves[i] for i in average._averaged + average._copied + odd_leaves(average, leaves)]
-            refuse_holding(held, "swap")
-            those = set(map(id, held))
-            pairs = targets(average, leaves)
-            debt = _Debt(average, tree, leaves, [target for target, _ in pairs], those)
+            contents.ready("swap it again")
+            pairs = pairs_of(contents, self._model.checked(self._tree))
+            refuse_holding([pair.leaf for pair in pairs], "swap")
+            debt = _Debt(contents.backend, pairs, self._model.structure, self._tree)
             notes = [
                 partial(setattr, self, "_debt", debt),
-                partial(_holding.update, those),
-                partial(setattr, average, "_swapped", True),
+                partial(_holding.update, debt.holders),
+                partial(setattr, contents, "in_model", True),
             ]
-            writes = overwritten(average._backend, pairs)
-            try:
-                perform(average._backend, [*notes, *writes], debt.targets)
-            except (TypeError, ValueError) as cause:
-                raise unwritable(cause) from cause
+            write_into(contents.backend, pairs, notes)
 
     def _pay(self) -> str:
         """Give the model its own weights back, once; returns what could not be given back, in words."""
-        debt, average = self._debt, self._average
+        debt = self._debt
         if debt is None:
             return ""
         done: list[Write] = [
-            partial(_holding.difference_update, debt.those),
-            partial(setattr, average, "_swapped", False),
+            partial(_holding.difference_update, debt.holders),
+            partial(setattr, self._contents, "in_model", False),
             partial(setattr, self, "_debt", None),
         ]
         return debt.pay(done)
@@ -100,19 +107,17 @@ class Swap(ContextDecorator):
 class _Debt:
     """What a model must get back: its own weights, in the arrays that held them, in their places."""
 
-    def __init__(self, average: "Average", tree: Any, leaves: list[Any], targets: Sequence[Array], those: set[int]):
-        backend = average._backend
-        numbers = average._averaged + average._copied + odd_leaves(average, leaves)
-        self.those = those
-        self.targets = targets
+    def __init__(self, backend: Backend, pairs: list[Pair], structure: Structure, tree: Any):
+        self.holders = {id(pair.leaf) for pair in pairs}
+        """The arrays of the model that hold the average, by `id`."""
         self._backend = backend
-        self._names = [average._leaves[i].name for i in numbers]
-        self._leaves = [leaves[i] for i in numbers]
-        dense = len(average._averaged) + len(average._copied)
-        self._memory = [*map(getattr(backend, "memory", _same), targets[:dense]), *targets[dense:]]
-        self._own = [backend.copy(backend.stop_gradient(target)) for target in targets[:dense]]
-        self._own += map(duplicate, targets[dense:])
-        self._places = Places(average._structure, tree, set(self._names))
+        self._pairs = [pair._replace(value=None) for pair in pairs]  # those of a rounded average are copies
+        memory: Any = getattr(backend, "memory", _same)
+        self._memory = [memory(pair.target) if pair.dense else pair.target for pair in pairs]
+        self._own = [
+            backend.copy(backend.stop_gradient(pair.target)) if pair.dense else duplicate(pair.target) for pair in pairs
+        ]
+        self._places = Places(structure, tree, {pair.name for pair in pairs})
 
     def pay(self, done: list[Write]) -> str:
         """Write it back in one step, with `done` at its end; returns which of it could not be, in words."""
@@ -123,34 +128,34 @@ class _Debt:
         except Exception:  # of one of the arrays: the others are given back
             failed = self._pay_each()
             perform(self._backend, done)
-            return _told(failed)
-        return "" if kept else _told(self._places.lost())
+            return _unpaid(failed)
+        return "" if kept else _unpaid(self._places.lost())
 
     def _pay_each(self) -> list[str]:
         """Write back one by one what can be; returns the names of the others."""
         failed = []
-        for name, memory, own in zip(self._names, self._memory, self._own, strict=True):
+        for pair, memory, own in zip(self._pairs, self._memory, self._own, strict=True):
             try:
-                perform(self._backend, overwritten(self._backend, [(memory, own)]), [memory])
+                perform(self._backend, _overwriting(self._backend, [(memory, own)]), [memory])
             except Exception:
-                failed.append(name)
+                failed.append(pair.name)
         with suppress(Exception):
             perform(self._backend, [*self._reattaching(), *self._places.restoring()])
         return failed + [name for name in self._places.lost() if name not in failed]
 
     def _overwriting(self) -> list[Write]:
-        return overwritten(self._backend, list(zip(self._memory, self._own, strict=True)))
+        return _overwriting(self._backend, list(zip(self._memory, self._own, strict=True)))
 
     def _reattaching(self) -> list[Write]:
         reattaching = getattr(self._backend, "reattaching", None)
         if reattaching is None:
             return []
-        each = zip(self._leaves, self.targets, self._memory, strict=True)
-        found = [reattaching(leaf, memory) for leaf, target, memory in each if leaf is target]
+        each = zip(self._pairs, self._memory, strict=True)
+        found = [reattaching(pair.leaf, memory) for pair, memory in each if pair.leaf is pair.target]
         return [write for write in found if write is not None]
 
 
-def _told(names: list[str]) -> str:
+def _unpaid(names: list[str]) -> str:
     if not names:
         return ""
     return (
@@ -163,56 +168,55 @@ def _same(array: Array) -> Array:
     return array
 
 
-def targets(average: "Average", leaves: list[Any]) -> list[tuple[Array, Array]]:
-    """The arrays of a model, and the average for each, as parts that lie here."""
+def pairs_of(contents: Contents, leaves: list[Any]) -> list[Pair]:
+    """What is written where, if an average is written into a model of these leaves: averaged leaves come first."""
+    backend = contents.backend
+    numbers = contents.averaged + contents.copied
+    values = [*contents.mean.views(), *contents.latest.views()]
     pairs = [
-        *zip([leaves[i] for i in average._averaged], average._mean.views(), strict=True),
-        *zip([leaves[i] for i in average._copied], average._latest.views(), strict=True),
+        Pair(contents.leaves[i].name, leaves[i], backend.local(leaves[i]), value, True)
+        for i, value in zip(numbers, values, strict=True)
     ]
-    odd = [(leaves[i], average._objects[i]) for i in odd_leaves(average, leaves)]
-    local = [(average._backend.local(target), value) for target, value in pairs]
-    _refuse_shared(average, [target for target, _ in local])
-    return local + odd
+    _refuse_shared(backend, pairs, len(contents.averaged))
+    odd = {i: value for i, value in contents.objects.held.items() if backend.owns(leaves[i]) and backend.owns(value)}
+    return pairs + [Pair(contents.leaves[i].name, leaves[i], leaves[i], value, False) for i, value in odd.items()]
 
 
-def odd_leaves(average: "Average", leaves: list[Any]) -> list[int]:
-    """The leaves without a mean that are arrays of the backend, and are copied into a model as they are."""
-    return [i for i in average._kept if average._backend.owns(leaves[i]) and average._backend.owns(average._objects[i])]
+def _refuse_shared(backend: Backend, pairs: list[Pair], averaged: int) -> None:
+    """Refuse a model in which a leaf that is averaged shares memory with one that is copied.
 
-
-def _refuse_shared(average: "Average", targets: list[Any]) -> None:
-    """Refuse a model in which memory of a leaf that is averaged is also that of one that is copied."""
-    extent: Any = getattr(average._backend, "extent", None)  # an adapter may not know where arrays lie
-    if extent is None or not (average._averaged and average._copied):
+    The first `averaged` of the pairs are averaged.
+    """
+    extent: Any = getattr(backend, "extent", None)  # an adapter may not know where arrays lie
+    if extent is None or not 0 < averaged < len(pairs):
         return
-    ends: list[Any] = [(*place, n) for n, target in enumerate(targets) if (place := extent(target)) is not None]
-    last: dict[bool, tuple[int, int]] = {}
-    for start, end, n in sorted(ends):
-        averaged = n < len(average._averaged)
-        until, other = last.get(not averaged, (0, 0))
-        if start < until:
-            names = [average._leaves[(average._averaged + average._copied)[i]].name for i in (other, n)]
+    extents = [(*place, n) for n, pair in enumerate(pairs) if (place := extent(pair.target)) is not None]
+    furthest: dict[bool, tuple[int, int]] = {}  # for averaged and copied leaves: where the last of them ends, and which
+    for start, end, n in sorted(extents):
+        end_of_other, other = furthest.get(not n < averaged, (0, 0))
+        if start < end_of_other:
             raise SwapError(
-                f"The leaves {names[0]!r} and {names[1]!r} share memory, and one is averaged, the other copied. Let "
-                "`select` give both the same policy, or use avg.value."
+                f"The leaves {pairs[other].name!r} and {pairs[n].name!r} share memory, and one is averaged, the other "
+                "copied. Let `select` give both the same policy, or use avg.value."
             )
-        last[averaged] = max(last.get(averaged, (0, 0)), (end, n))
+        furthest[n < averaged] = max(furthest.get(n < averaged, (0, 0)), (end, n))
 
 
 def refuse_holding(leaves: list[Any], what: str) -> None:
-    """Refuse what needs a model itself, while its arrays hold the average of another `Average`."""
+    """Raise `SwapError` if a model, whose own values are needed, holds the average of another `Average`."""
     if _holding and not _holding.isdisjoint(map(id, leaves)):
         raise SwapError(f"The model holds another average now; leave the block of its swapped() before you {what}.")
 
 
-def unwritable(cause: Exception) -> SwapError:
-    """What is said of arrays that cannot be written."""
-    return SwapError(f"The average cannot be written into the model: {cause} Use avg.value.")
-
-
-def overwritten(backend: Backend, pairs: list[tuple[Array, Array]]) -> list[Write]:
-    """What overwrites arrays of a model; raises `SwapError` if one of them cannot be."""
+def write_into(backend: Backend, pairs: list[Pair], notes: Sequence[Write] = ()) -> None:
+    """Write an average into a model, and make `notes` in the same step; raises `SwapError` where it cannot be."""
     try:
-        return [overwriting(backend, target, value) for target, value in pairs]
+        writes = _overwriting(backend, [(pair.target, pair.value) for pair in pairs])
+        perform(backend, [*notes, *writes], [pair.target for pair in pairs])
     except (TypeError, ValueError) as cause:
-        raise unwritable(cause) from cause
+        raise SwapError(f"The average cannot be written into the model: {cause} Use avg.value.") from cause
+
+
+def _overwriting(backend: Backend, pairs: list[tuple[Array, Array]]) -> list[Write]:
+    """The writes that overwrite arrays of a model; a `TypeError` or a `ValueError` if one of them cannot be."""
+    return [overwriting(backend, target, value) for target, value in pairs]

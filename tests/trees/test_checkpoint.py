@@ -72,7 +72,7 @@ def averaged(name, rule=RULE, updates=3, **options):
 def bits(average):
     """All that an average holds, to the bit."""
     state = average.state_dict()
-    backend = average._backend
+    backend = average._contents.backend
     told = {
         f"{section}/{name}": backend.to_numpy(array)
         for section in ("average", "compensation", "copied")
@@ -445,7 +445,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, step):
     where = {"open": "multisched.runtime.files.open", "replace": "os.replace"}
     with monkeypatch.context() as patched:
         if step == "to_numpy":
-            patched.setattr(type(average._backend), "to_numpy", refuse)
+            patched.setattr(type(average._contents.backend), "to_numpy", refuse)
         else:
             patched.setattr(where[step], refuse, raising=False)
         with pytest.raises(PermissionError):
@@ -503,7 +503,8 @@ def test_saving_while_another_thread_updates(backend, tmp_path):
         for _ in range(15):
             ms.save(tmp_path / "file", average)
             ms.load(tmp_path / "file", read)
-            found = {name: np.unique(read._backend.to_numpy(leaf)).tolist() for name, leaf in read.value.items()}
+            adapter = read._contents.backend
+            found = {name: np.unique(adapter.to_numpy(leaf)).tolist() for name, leaf in read.value.items()}
             assert found == {name: [read.count] for name in found}
     finally:
         stop.set()

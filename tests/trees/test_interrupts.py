@@ -197,7 +197,7 @@ def test_a_call_in_the_middle_of_another_is_refused(backend, monkeypatch):
         lambda: scenario.avg.swapped(scenario.model).__enter__(),
         lambda: ms.save(path, scenario.avg),
     ]
-    read = scenario.avg._structure.leaves
+    read = scenario.avg._model.structure.leaves
 
     def leaves(tree):
         for use in uses:
@@ -206,7 +206,7 @@ def test_a_call_in_the_middle_of_another_is_refused(backend, monkeypatch):
             refused.append(use)
         return read(tree)
 
-    monkeypatch.setattr(scenario.avg._structure, "leaves", leaves)
+    monkeypatch.setattr(scenario.avg._model.structure, "leaves", leaves)
     scenario.update()
     monkeypatch.undo()
     assert len(refused) == len(uses)
@@ -242,17 +242,18 @@ def test_a_kernel_that_fails_in_the_middle_leaves_a_torn_average(backend, monkey
     """Then all but loading is refused, in words; after it the average goes on."""
     scenario = Scenario(backend)
     state = scenario.avg.state_dict()
-    adapter = scenario.avg._backend
+    pool = scenario.avg._contents.latest
 
     def fail():
         raise MemoryError("out of memory")
 
-    whole = scenario.avg._latest.blending
-    monkeypatch.setattr(scenario.avg._latest, "blending", lambda *args, **kwargs: [fail, *whole(*args, **kwargs)])
+    whole = scenario.avg._contents.latest.blending
+    monkeypatch.setattr(
+        scenario.avg._contents.latest, "blending", lambda *args, **kwargs: [fail, *whole(*args, **kwargs)]
+    )
     with pytest.raises(MemoryError) as raised:
         scenario.update()
     monkeypatch.undo()
-    del adapter
     assert "torn" in raised.value.__notes__[0]
     for use in (
         scenario.update,
@@ -316,7 +317,7 @@ def test_arrays_of_an_average_that_are_gone_tear_it(jax):
     """If XLA fails after it was given the arrays, they are deleted: loading makes them again."""
     scenario = Scenario("jax")
     state = scenario.avg.state_dict()
-    for array in scenario.avg._mean.all:
+    for array in scenario.avg._contents.mean.all:
         array.delete()
     for use in (scenario.update, lambda: scenario.avg.value, lambda: scenario.avg.state_dict()):
         with pytest.raises(TornError):

@@ -306,7 +306,7 @@ for options in ({}, {"dtype": "bfloat16", "rounding": "stochastic"}):
     assert avg.count == 3
     np.testing.assert_allclose(value["a"], np.arange(4.0) + 1, rtol=2**-7)
     np.testing.assert_allclose(value["b"], np.ones((3, 3)), rtol=2**-7)
-    for array in [*value.values(), *avg._mean.arrays, *avg.state_dict()["average"].values()]:
+    for array in [*value.values(), *avg._contents.mean.arrays, *avg.state_dict()["average"].values()]:
         assert array.devices() == {first}, array.devices()
     for tree in trees:
         assert not any(array.is_deleted() for array in tree.values())

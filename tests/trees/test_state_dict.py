@@ -70,7 +70,7 @@ def arrays(state):
 
 def bits(average):
     """All that an average holds, to the bit."""
-    state, backend = average.state_dict(), average._backend
+    state, backend = average.state_dict(), average._contents.backend
     told = {name: backend.to_numpy(array) for name, array in arrays(state).items()}
     weight = np.asarray(state["weight"])
     return (
@@ -106,10 +106,10 @@ def test_it_shares_no_memory(backend):
     """Later updates do not change a state, nor does what is done to a state change the average that gave or took it."""
     average = averaged(backend, rounding=None)
     state, before = average.state_dict(), bits(average)
-    kept = {name: average._backend.to_numpy(array) for name, array in arrays(state).items()}
+    kept = {name: average._contents.backend.to_numpy(array) for name, array in arrays(state).items()}
     average.update(tree(backend, 8))
     for name, array in arrays(state).items():
-        assert np.array_equal(average._backend.to_numpy(array), kept[name])
+        assert np.array_equal(average._contents.backend.to_numpy(array), kept[name])
     average.load_state_dict(state)
     assert bits(average) == before
     if backend in ("numpy", "torch"):
@@ -264,7 +264,7 @@ def test_any_mapping_will_do(backend, kind):
     average, other = averaged(backend), averaged(backend, updates=0)
     state = average.state_dict()
     host = {
-        section: kind({name: average._backend.to_numpy(array) for name, array in state[section].items()})
+        section: kind({name: average._contents.backend.to_numpy(array) for name, array in state[section].items()})
         for section in ("average", "copied")
     }
     told = {"count": np.int64(state["count"]), "weight": float(state["weight"]), "rule": repr(average.rule)}

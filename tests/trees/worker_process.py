@@ -74,7 +74,7 @@ def forked_while_held():
     avg, inside, done = average(), threading.Event(), threading.Event()
 
     def hold():
-        with avg._lock:
+        with avg._contents.lock:
             inside.set()
             done.wait()
 

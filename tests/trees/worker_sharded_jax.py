@@ -125,7 +125,7 @@ def local():
 
 def held(avg):
     """The arrays of an average, besides those of leaves that are copied, which it only exchanges."""
-    return [*avg._mean.arrays, *(array for rest in avg._mean.rests for array in rest)]
+    return [*avg._contents.mean.arrays, *(array for rest in avg._contents.mean.rests for array in rest)]
 
 
 def raised(error, call, *args):
@@ -238,7 +238,7 @@ def check_rounding():
         assert max(np.abs(array).max() for name, array in value.items() if name != "counter") < 4
         assert_close(value, few(averaged(5)), rtol=0, atol=unit / (1 - DECAY))
         assert_laid_out(value, tree)
-        assert {array.dtype.name for array in avg._mean.arrays} == {"bfloat16"}
+        assert {array.dtype.name for array in avg._contents.mean.arrays} == {"bfloat16"}
 
 
 def check_rounding_by_position():

@@ -11,12 +11,12 @@ from typing import Any
 
 from multisched.averages.plateau import Plateau
 from multisched.errors import NotARule, OptimizerError, shown
-from multisched.integrations.attach import check_hooked, innermost
 from multisched.integrations.drive.driver import Driver, driver_class
 from multisched.integrations.drive.groups import KnownGroup
 from multisched.integrations.drive.harness import harness_of
 from multisched.integrations.drive.settings import Relative as Relative
 from multisched.integrations.drive.settings import Rules, Setting, check_plateau, is_fed, read_settings, relative
+from multisched.trees.attach import check_hooked, innermost
 
 __all__ = ["drive", "relative"]
 

@@ -1,7 +1,8 @@
-"""By which rule, in which dtype and where an average is held."""
+"""The arguments of an average: its rule, backend and seed, the mask of an update, and how it is stored."""
 
+from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,37 +10,55 @@ from multisched.arrays import averaging_dtype, checked_dtype, kind_of
 from multisched.averages.mean import Mean
 from multisched.averages.statistic import checked_mask
 from multisched.errors import AverageError, BackendMismatch, MaskError, NotARule, TracedInputError, shown
-from multisched.runtime.protocol import Backend, Stage
+from multisched.runtime.protocol import Backend
 from multisched.runtime.registry import get_backend
 from multisched.trees.leaf import owner
 from multisched.trees.rounding import Compensated, Rounding, Stochastic
 
+RoundingName = Literal["stochastic", "compensated"]
+"""The ways of rounding to bfloat16, as users write them."""
+
 _ROUNDINGS: dict[str, type[Rounding]] = {"stochastic": Stochastic, "compensated": Compensated}
 
 
-def rounding_of(backend: Backend, rounding: str | None, dtype: Any) -> Rounding | None:
-    """How an average is rounded to bfloat16."""
-    if rounding is None:
-        return None
+@dataclass(frozen=True)
+class Storage:
+    """How the arrays of an average are stored: in which dtype, rounded how, and on which device."""
+
+    dtype: str | None
+    """None for that of each leaf, or one that is wide enough to average it."""
+    rounding: Rounding | None
+    device: Literal["cpu"] | None
+    """The host, or None where the model lies."""
+
+    def dtype_for(self, leaf_dtype: str) -> str:
+        """The dtype in which the average of a leaf is stored."""
+        if self.dtype is None:
+            return averaging_dtype(leaf_dtype)
+        if kind_of(leaf_dtype) != "complex":
+            return self.dtype
+        if self.rounding is not None:
+            raise AverageError("There are no complex numbers of bfloat16: copy or skip the complex leaves.")
+        return "complex128" if self.dtype == "float64" else "complex64"
+
+
+def storage_of(backend: Backend, dtype: Any, rounding: RoundingName | None, offload: Literal["cpu"] | None) -> Storage:
+    """How an average is stored, by the arguments of `Average`."""
+    name = None if dtype is None else checked_dtype(dtype)
+    found = None if rounding is None else _rounding_of(backend, rounding, name, dtype)
+    if offload not in ("cpu", None):
+        raise AverageError(f'offload is "cpu" or None, got {offload!r}.')
+    if name is not None and kind_of(name) != "float":
+        raise AverageError(f"dtype is the floating dtype in which the average is held, got {dtype!r}.")
+    return Storage(name, found, offload)
+
+
+def _rounding_of(backend: Backend, rounding: RoundingName, name: str | None, dtype: Any) -> Rounding:
     if rounding not in _ROUNDINGS:
         raise AverageError(f"rounding is one of {', '.join(map(repr, _ROUNDINGS))}, or None, got {rounding!r}.")
-    if dtype is None or checked_dtype(dtype) != "bfloat16":
+    if name != "bfloat16":
         raise AverageError(f'rounding={rounding!r} is for averages with dtype="bfloat16", got dtype={dtype!r}.')
     return _ROUNDINGS[rounding](backend)
-
-
-def held_dtype(dtype: str, wanted: Any, rounding: Rounding | None) -> str:
-    """The dtype in which the average of a leaf of `dtype` is held."""
-    if wanted is None:
-        return averaging_dtype(dtype)
-    name = checked_dtype(wanted)
-    if kind_of(name) != "float":
-        raise AverageError(f"dtype is the floating dtype in which the average is held, got {wanted!r}.")
-    if kind_of(dtype) != "complex":
-        return name
-    if rounding is not None:
-        raise AverageError("There are no complex numbers of bfloat16: copy or skip the complex leaves.")
-    return "complex128" if name == "float64" else "complex64"
 
 
 def checked_seed(seed: Any) -> int:
@@ -60,13 +79,6 @@ def mask_of(backend: Backend, where: Any) -> Any:
     if backend.is_traced(where):
         raise TracedInputError("where is being traced by a compiler, and an average cannot keep a traced value.")
     return where
-
-
-def stage_of(backend: Backend, offload: str) -> Stage:
-    """What brings a model to the host."""
-    if offload != "cpu":
-        raise AverageError(f'offload is "cpu" or None, got {offload!r}.')
-    return backend.stage()
 
 
 def checked_rule(rule: Any) -> Mean:

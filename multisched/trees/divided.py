@@ -1,4 +1,4 @@
-"""Models of which each process holds a part: what cannot be told from one process alone is refused, in words."""
+"""Models that are divided among processes: what one process alone cannot do is refused, with the way that works."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -7,20 +7,20 @@ from multisched.errors import CheckpointError, CheckpointMismatch, LeafError
 from multisched.runtime.protocol import Backend, Part
 
 
-class NamedPart(NamedTuple):
-    """The first leaf of a model of which this process holds a part."""
+class DividedLeaf(NamedTuple):
+    """A leaf of which this process holds a part."""
 
     name: str
     part: Part
 
 
-def first_part(backend: Backend, leaves: Iterable[tuple[str, Any]]) -> NamedPart | None:
+def first_divided(backend: Backend, leaves: Iterable[tuple[str, Any]]) -> DividedLeaf | None:
     """The first of some arrays, given by name, that is a part; None if all are whole.
 
     Raises `LeafError` for one that is empty here until it is gathered.
     """
     part_of: Any = getattr(backend, "part_of", _whole)  # an adapter may have no such arrays
-    found: NamedPart | None = None
+    found: DividedLeaf | None = None
     for name, array in leaves:
         part = part_of(array)
         if part is not None and not part.held:
@@ -28,7 +28,7 @@ def first_part(backend: Backend, leaves: Iterable[tuple[str, Any]]) -> NamedPart
                 f"The leaf {name!r} is {part.kind}, and has no elements here until it is gathered. {part.way}"
             )
         if part is not None and found is None:
-            found = NamedPart(name, part)
+            found = DividedLeaf(name, part)
     return found
 
 
@@ -36,14 +36,14 @@ def _whole(_: Any) -> None:
     return None
 
 
-def refuse_parts(found: NamedPart | None, what: str) -> None:
+def refuse_divided(found: DividedLeaf | None, what: str) -> None:
     """Refuse what only a whole model allows, on every process alike: each one looks at what it holds itself."""
     if found is not None:
         name, part = found
         raise CheckpointError(f"{what}: the leaf {name!r} is {part.kind}. {part.way}")
 
 
-def check_owner(found: NamedPart | None, given: object, where: str) -> None:
+def check_owner(found: DividedLeaf | None, given: object, where: str) -> None:
     """Refuse the state of another process, where the arrays themselves do not tell whose parts they are."""
     here = None if found is None or not found.part.owner else found.part.owner
     if given != here:

@@ -1,9 +1,9 @@
-"""The rule of a state: which one made it, and by which one it goes on."""
+"""The rule of a saved average: how states and files say it, and by which rule an average that loads them goes on."""
 
 import re
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,12 +12,9 @@ from multisched.averages.mean import Mean
 from multisched.errors import AverageError, CheckpointMismatch, MultischedError, shown
 from multisched.runtime.registry import get_backend
 from multisched.schedules.parse import parse
-from multisched.trees.held import checked_rule
+from multisched.trees.options import checked_rule
 
-if TYPE_CHECKING:
-    from multisched.trees.average import Average
-
-Whose = Literal["same", "mine", "theirs"]
+ResumeRule = Literal["same", "mine", "theirs"]
 """By which rule a state that is loaded goes on: by that of both, of the average, or of the state."""
 
 _LONGEST = 2000
@@ -37,18 +34,21 @@ def _without_addresses(text: str) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-def checked_whose(whose: Any) -> Whose:
+def checked_resume_rule(given: Any) -> ResumeRule:
     """The argument `rule` of loading, if it is one of the three."""
-    if whose not in ("same", "mine", "theirs"):
-        raise AverageError(f'rule is "same", "mine" or "theirs", got {shown(whose)}.')
-    return whose  # type: ignore[no-any-return]
+    if given not in ("same", "mine", "theirs"):
+        raise AverageError(f'rule is "same", "mine" or "theirs", got {shown(given)}.')
+    return given  # type: ignore[no-any-return]
 
 
-def rule_of(average: "Average", given: Any, whose: Whose, where: str) -> Mean:
-    """The rule by which an average goes on with a state whose rule is `given` in words; None if it says none."""
-    there, here = decoded(given, where), rule_text(average.rule)
+def resumed_rule(mine: Mean, given: Any, whose: ResumeRule, where: str) -> Mean:
+    """The rule by which an average of the rule `mine` goes on with a state.
+
+    `given` is the entry of the state that says its rule, or None; `whose` is what the user asked for.
+    """
+    there, here = decoded(given, where), rule_text(mine)
     if whose == "mine":
-        return average.rule
+        return mine
     if there is None:
         if whose == "theirs":
             raise CheckpointMismatch(f'{where}it says no rule. Say rule="mine" to go on with {here}.')
@@ -56,11 +56,11 @@ def rule_of(average: "Average", given: Any, whose: Whose, where: str) -> Mean:
             f"{where}it says no rule, as states of multisched 0.1, and goes on with {here}. If that is its rule, say "
             'rule="mine".',
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-        return average.rule
+        return mine
     if there == here:
-        return average.rule
+        return mine
     if whose == "same":
         cut = f"{there[:_LONGEST]}..." if len(there) > _LONGEST else there
         raise CheckpointMismatch(f"{where}its rule is {cut}, and here {here[:_LONGEST]}. {_WAYS}")
