@@ -16,7 +16,7 @@ import numpy as np
 from multisched.arrays import BITS, averaging_dtype, dtype_name, is_number, kind_of
 from multisched.arrays import blended as one_operation
 from multisched.errors import DeviceError, DTypeError
-from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
+from multisched.runtime.protocol import Cell, Container, LeafRuns, Part, Parts, Stage, Step, Write
 
 
 class ArrayApiBackend:
@@ -139,11 +139,11 @@ class ArrayApiBackend:
     def spread(self, part: Any, like: Any) -> Any:
         return part
 
-    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+    def blend(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Any]:
         with np.errstate(all="ignore"):  # of namespaces on NumPy: infinite values are the model's business
             return blended(self.xp, old, new, share, where)
 
-    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+    def blend_by(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:
         return blended_by(self.xp, step, old, new, scalars)
 
     def beside(self, value: Any, like: Any) -> Any:
@@ -155,7 +155,7 @@ class ArrayApiBackend:
     def write(self, target: Any, value: Any) -> None:
         raise TypeError(f"Arrays of the backend {self.name!r} cannot be written.")
 
-    def writer(self, target: Any, value: Any) -> Callable[[], object]:
+    def writer(self, target: Any, value: Any) -> Write:
         if type(self).write is ArrayApiBackend.write:
             self.write(target, value)  # raises
         return partial(self.write, target, value)
@@ -182,7 +182,7 @@ class HostStage:
         return self._backend.asarray(scalar, dtype_name(scalar.dtype), self._device)
 
 
-def blended(xp: Any, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
+def blended(xp: Any, old: list[Any], new: LeafRuns, share: Any, where: Any) -> list[Any]:
     """`blend`, as a pure function."""
     return [_blended(xp, o, runs, share, where) for o, runs in zip(old, new, strict=True)]
 
@@ -191,7 +191,7 @@ def blended_by(
     xp: Any,
     step: Step,
     old: list[Parts],
-    new: list[list[list[Any]]],
+    new: LeafRuns,
     scalars: Any,
     positions: Callable[[Any], Any] | None = None,
 ) -> list[Parts]:

@@ -24,10 +24,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Write = Callable[[], object]
-"""A C function with its arguments."""
+from multisched.runtime.protocol import LeafRuns, Write, exhaust
+
 Call = tuple[Any, ...]
-"""The same, as a tuple: it takes less time to make."""
+"""A C function with its arguments, as a tuple, which takes less time to make than a `Write`."""
 Job = Callable[[], Sequence[Call]]
 """The calls of one job, which work in the memory of the thread that asks for them, one after another."""
 
@@ -37,9 +37,6 @@ _LONGEST = 128 * 1024
 """Elements of a row of a table: what one thread does before another may take over."""
 _MOST = 8
 """Threads beyond which the memory is no faster."""
-
-exhaust = deque[object](maxlen=0).extend
-"""Goes through an iterator in C and keeps nothing of it."""
 
 
 def sequence(calls: Iterable[Call]) -> Write:
@@ -261,8 +258,8 @@ def _cut(old: int, new: int, size: int, width: int) -> np.ndarray:
     return np.stack([old + starts * width, new + starts * width, np.minimum(size - starts, _LONGEST)], axis=1)
 
 
-class Look(Protocol):
-    """What the loop has to know of arrays of one kind."""
+class HostArrays(Protocol):
+    """What the loop has to know of arrays of one framework."""
 
     def dtype(self, old: Any, leaf: Any) -> np.dtype[Any] | None:
         """Of an average and a value, if they are for the loop: of one dtype, and in one order without gaps."""
@@ -274,24 +271,29 @@ class Look(Protocol):
         """How many there are."""
 
 
-Left = tuple[list[Any], list[list[list[Any]]]]
+def only_leaf(runs: list[list[Any]]) -> Any:
+    """The leaf of an array of state that belongs to one leaf alone; None where several are packed in it."""
+    return runs[0][0] if len(runs) == 1 and len(runs[0]) == 1 else None
+
+
+Left = tuple[list[Any], LeafRuns]
 """Arrays of state, and the leaves of each."""
 
 
-def blend(old: list[Any], new: list[list[list[Any]]], share: float, look: Look) -> tuple[list[Write], Left]:
+def blend(old: list[Any], new: LeafRuns, share: float, arrays: HostArrays) -> tuple[list[Write], Left]:
     """Blend in all leaves that the compiled loop can do; returns what does it, and what is left."""
     if not compiled():
         return [], (old, new)
     memo = getattr(new, "memo", {})
     memo["calls"] = memo.get("calls", 0) + 1
     again = memo["calls"] > 1
-    tables, left = memo.get("plan") or _plan(old, new, look, again)
+    tables, left = memo.get("plan") or _plan(old, new, arrays, again)
     if again:
         memo["plan"] = tables, left
     return [write for table in tables for write in table.blend(share)], left
 
 
-def _plan(old: list[Any], new: list[list[list[Any]]], look: Look, packs: bool) -> tuple[list[Table], Left]:
+def _plan(old: list[Any], new: LeafRuns, arrays: HostArrays, packs: bool) -> tuple[list[Table], Left]:
     """Tables of the leaves that the loop can do, and what is left.
 
     Looking up the addresses of small leaves takes longer than gathering them, unless they are used again: `packs`.
@@ -299,17 +301,17 @@ def _plan(old: list[Any], new: list[list[list[Any]]], look: Look, packs: bool) -
     rows: dict[np.dtype[Any], list[tuple[int, int, int]]] = {}
     left: Left = ([], [])
     for target, runs in zip(old, new, strict=True):
-        single = len(runs) == 1 and len(runs[0]) == 1
-        dtypes = {look.dtype(target, leaf) for run in runs for leaf in run} if single or packs else {None}
+        looked_up = packs or only_leaf(runs) is not None
+        dtypes = {arrays.dtype(target, leaf) for run in runs for leaf in run} if looked_up else {None}
         if None in dtypes:
             left[0].append(target)
             left[1].append(runs)
             continue
-        at, dtype = look.address(target), dtypes.pop()
+        at, dtype = arrays.address(target), dtypes.pop()
         assert dtype is not None
         for leaf in (leaf for run in runs for leaf in run):
-            rows.setdefault(dtype, []).append((at, look.address(leaf), look.size(leaf)))
-            at += look.size(leaf) * dtype.itemsize
+            rows.setdefault(dtype, []).append((at, arrays.address(leaf), arrays.size(leaf)))
+            at += arrays.size(leaf) * dtype.itemsize
     return [Table(dtype, found) for dtype, found in rows.items()], left
 
 

@@ -9,10 +9,9 @@ import jax.numpy as xp
 import numpy as np
 
 from multisched.errors import DeviceError
-from multisched.runtime.protocol import Cell, Container, Part, Parts, Step
+from multisched.runtime.protocol import Cell, Container, LeafRuns, Part, Parts, Step, Write
 from multisched_backends import host, jax_exchange, jax_sharding
 from multisched_backends.array_api import ArrayApiBackend, blended, blended_by
-from multisched_backends.host import Write
 
 _PLAIN = (list, tuple, dict, type(None))
 """Containers of Python, which are not JAX's own."""
@@ -120,20 +119,20 @@ class JaxBackend(ArrayApiBackend):
         """Zeros in the place of an array that was donated to a call that never gave it back."""
         return xp.zeros(array.shape, array.dtype, device=array.sharding)
 
-    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+    def blend(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Any]:
         result = list(old)
         host.perform(self.blend_writes(result, new, share, where))
         return result
 
-    def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
+    def blend_writes(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Write]:
         return jax_sharding.by_place(_kept if _debugging() else _blend, old, new, share, where)
 
-    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+    def blend_by(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:
         result = list(old)
         host.perform(self.blend_by_writes(step, result, new, *scalars))
         return result
 
-    def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
+    def blend_by_writes(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Write]:
         run = _kept_by if _debugging() else _blend_by
         return jax_sharding.by_place(partial(run, step), old, new, *scalars)
 
@@ -143,11 +142,11 @@ def _debugging() -> bool:
     return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # type: ignore[attr-defined]
 
 
-def _by_step(step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+def _by_step(step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:
     return blended_by(xp, step, old, new, scalars, jax_sharding.positions)
 
 
-def _by_share(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Any]:
+def _by_share(old: list[Any], new: LeafRuns, share: Any, where: Any) -> list[Any]:
     return blended(xp, old, new, share, where)
 
 

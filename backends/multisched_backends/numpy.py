@@ -11,10 +11,9 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from multisched.errors import DTypeError, shown
-from multisched.runtime.protocol import Cell, Parts, Step
+from multisched.runtime.protocol import Cell, LeafRuns, Parts, Step, Write
 from multisched_backends import host, numpy_blend
 from multisched_backends.array_api import ArrayApiBackend, overlaps
-from multisched_backends.host import Write
 
 _WHOLE = repeat(...)
 
@@ -70,22 +69,22 @@ class NumpyBackend(ArrayApiBackend):
     def signature(self, leaves: list[Any]) -> Any:
         return [leaf.shape for leaf in leaves], [leaf.dtype for leaf in leaves]
 
-    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+    def blend(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Any]:
         with self.committing():
             host.perform(self.blend_writes(old, new, share, where))
         return old
 
-    def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
+    def blend_writes(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Write]:
         if (where is None or where) and (share is None or share != 0):
             return numpy_blend.blend(old, new, None if share is None else float(share))
         return []
 
-    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+    def blend_by(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:
         with self.committing():
             host.perform(self.blend_by_writes(step, old, new, *scalars))
         return old
 
-    def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
+    def blend_by_writes(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Write]:
         return numpy_blend.blend_by(step, old, new, scalars)
 
     def write(self, target: Any, value: Any) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from multisched.runtime.protocol import Parts, Step
+from multisched.runtime.protocol import LeafRuns, Parts, Step, Write
 from multisched_backends import host
 from multisched_backends.array_api import wrapped
-from multisched_backends.host import Call, Job, Write
+from multisched_backends.host import Call, Job, only_leaf
 
 BLOCK = 64 * 1024
 """Elements of a block: what is read twice of it comes from the cache the second time."""
@@ -23,21 +23,22 @@ BLOCK = 64 * 1024
 _concatenate: Any = getattr(np.concatenate, "_implementation", np.concatenate)
 
 
-def blend(old: list[np.ndarray], new: list[list[list[np.ndarray]]], share: float | None) -> list[Write]:
+def blend(old: list[np.ndarray], new: LeafRuns, share: float | None) -> list[Write]:
     """What blends leaves into each array of `old` in place; `share` None or 1 copies."""
     writes: list[Write] = []
     if share is not None and share != 1:
-        writes, (old, new) = host.blend(old, new, share, _Look())
+        writes, (old, new) = host.blend(old, new, share, _NumpyArrays())
     jobs: list[Job] = []
     for target, runs in zip(old, new, strict=True):
-        if len(runs) == 1 and len(runs[0]) == 1:
-            jobs += _single(target, runs[0][0], share)
+        leaf = only_leaf(runs)
+        if leaf is not None:
+            jobs += _single(target, leaf, share)
         else:
             jobs.append(partial(_pack, target, runs, share))
     return writes + host.together(jobs, sum(target.size for target in old)) if jobs else writes
 
 
-class _Look:
+class _NumpyArrays:
     """Arrays of NumPy, for the compiled loop."""
 
     def dtype(self, old: np.ndarray, leaf: np.ndarray) -> np.dtype[Any] | None:
@@ -55,14 +56,15 @@ class _Look:
         return array.size
 
 
-def blend_by(step: Step, old: list[Parts], new: list[list[list[np.ndarray]]], scalars: tuple[Any, ...]) -> list[Write]:
+def blend_by(step: Step, old: list[Parts], new: LeafRuns, scalars: tuple[Any, ...]) -> list[Write]:
     """What does `step` on each tuple of arrays, block by block, in place; steps are Python, for other threads."""
     jobs = []
     start = 0
     for parts, runs in zip(old, new, strict=True):
         flat = [part.reshape(-1) for part in parts]
-        if len(runs) == 1 and len(runs[0]) == 1:
-            value = runs[0][0].reshape(-1)
+        leaf = only_leaf(runs)
+        if leaf is not None:
+            value = leaf.reshape(-1)
         else:
             value = np.empty(flat[0].size, runs[0][0].dtype)
             host.sequence(_gather(value, runs))()

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from multisched.errors import DeviceError, DTypeError
-from multisched.runtime.protocol import Cell, Container, Part, Parts, Stage, Step
+from multisched.runtime.protocol import Cell, Container, LeafRuns, Part, Parts, Stage, Step, Write
 from multisched_backends import host, torch_blend, torch_trees
 from multisched_backends.array_api import ArrayApiBackend
-from multisched_backends.host import Write
 
 # torch's own function where it agrees with the standard once dtypes agree, as they do in a program: it costs a third.
 _NATIVE = ("where", "abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "negative", "square", "isnan", "logical_not")
@@ -148,21 +147,21 @@ class TorchBackend(ArrayApiBackend):
     def spread(self, part: Any, like: Any) -> Any:
         return torch_trees.spread(part, like)
 
-    def blend(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Any]:
+    def blend(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Any]:
         with self.committing():
             host.perform(self.blend_writes(old, new, share, where))
         return old
 
-    def blend_writes(self, old: list[Any], new: list[list[list[Any]]], share: Any, where: Any = None) -> list[Write]:
+    def blend_writes(self, old: list[Any], new: LeafRuns, share: Any, where: Any = None) -> list[Write]:
         with _inference(False), _below_autograd():
             return torch_blend.blend(old, new, share, where)
 
-    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Parts]:
+    def blend_by(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:
         with self.committing():
             host.perform(self.blend_by_writes(step, old, new, *scalars))
         return old
 
-    def blend_by_writes(self, step: Step, old: list[Parts], new: list[list[list[Any]]], *scalars: Any) -> list[Write]:
+    def blend_by_writes(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Write]:
         def run() -> None:
             with torch.inference_mode(False), torch.no_grad():
                 torch_blend.blend_by(step, old, new, scalars)

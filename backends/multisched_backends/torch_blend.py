@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from multisched.runtime.protocol import Parts, Step
+from multisched.runtime.protocol import LeafRuns, Parts, Step, Write
 from multisched_backends import host, torch_triton
 from multisched_backends.array_api import wrapped
-from multisched_backends.host import Call, Write
+from multisched_backends.host import Call, only_leaf
 from multisched_backends.torch_trees import local
 
 CHUNK = 256 * 1024
@@ -20,43 +20,51 @@ CHUNK_APART = 8 * 1024 * 1024
 """The same on other devices, where it takes more to be worth a launch."""
 
 
-def blend(old: list[Any], new: list[list[list[Any]]], share: Any, where: Any) -> list[Write]:
+def blend(old: list[Any], new: LeafRuns, share: Any, where: Any) -> list[Write]:
     """What blends leaves into each tensor of `old`, in place: calls of C functions of torch."""
     writes: list[Write] = []
-    if isinstance(share, float) and share == 0:
-        return writes
-    if where is None and isinstance(share, float) and share != 1:
+    if isinstance(share, float):
+        if share == 0:
+            return writes
+        share = None if share == 1 else share  # from here on: None to copy, a number between 0 and 1, or a tensor
+    if isinstance(share, float) and where is None:
         if (launches := torch_triton.launches(old, new)) is not None:
             return host.apart([on_its_stream(partial(torch_triton.launch, launches, share), old[0])])
-        writes, (old, new) = host.blend(old, new, share, _Look())
-    alike: tuple[list[Any], list[Any]] = ([], [])
-    calls: list[Call] = []
-    for target, runs in zip(old, new, strict=True):
-        if len(runs) == 1 and len(runs[0]) == 1:
-            value = runs[0][0]
-            if value.dtype == target.dtype and where is None and _by_torch(share):
-                alike[0].append(target)
-                alike[1].append(value)
-            else:
-                calls += _chunked(target, value, share, where)
-        elif share is None and where is None:
-            calls += _gather(target, runs)
-        else:
-            value = _scratch(target.dtype, target.device, target.numel(), "values")
-            calls += _gather(value, runs)
-            calls += _chunked(target, value, share, where)
-    if alike[0]:
-        copies = share is None or share == 1
-        calls.append((torch._foreach_copy_, *alike) if copies else (torch._foreach_lerp_, *alike, share))
+        writes, (old, new) = host.blend(old, new, share, _CpuTensors())
+    calls = _blend_all(old, new, share, where)
     return [*writes, host.sequence(calls)] if calls else writes
 
 
-def _by_torch(share: Any) -> bool:
-    """Whether a function of torch's does it: from a share of a half on, its `lerp` has another formula.
+def _blend_all(old: list[Any], new: LeafRuns, share: Any, where: Any) -> list[Call]:
+    """The calls of torch that blend in all leaves: one for all tensors that it can do together."""
+    calls: list[Call] = []
+    together: tuple[list[Any], list[Any]] = ([], [])
+    can_be_together = where is None and (share is None or _lerps(share))
+    for target, runs in zip(old, new, strict=True):
+        value = only_leaf(runs)
+        if value is None and share is None and where is None:
+            calls += _gather(target, runs)
+            continue
+        if value is None:
+            value = _scratch(target.dtype, target.device, target.numel(), "values")
+            calls += _gather(value, runs)
+        elif can_be_together and value.dtype == target.dtype:
+            together[0].append(target)
+            together[1].append(value)
+            continue
+        calls += _chunked(target, value, share, where)
+    if together[0]:
+        calls.append((torch._foreach_copy_, *together) if share is None else (torch._foreach_lerp_, *together, share))
+    return calls
 
-    That starts from the end, `new - (new - old) * (1 - share)`, which makes NaN of a finite mean and an infinite value.
+
+def _lerps(share: Any) -> bool:
+    """Whether `lerp` of torch computes `old + share * (new - old)`: from a share of a half on it does not.
+
+    Then it starts from the end, `new - (new - old) * (1 - share)`, which makes NaN of a finite mean and an infinite
+    value.
     """
-    return share is None or (isinstance(share, float) and (share == 1 or share < 0.5))
+    return isinstance(share, float) and share < 0.5
 
 
 def on_its_stream(job: Callable[[], None], tensor: torch.Tensor) -> Callable[[], None]:
@@ -72,7 +80,7 @@ def on_its_stream(job: Callable[[], None], tensor: torch.Tensor) -> Callable[[],
     return run
 
 
-class _Look:
+class _CpuTensors:
     """Tensors on the CPU, for the compiled loop."""
 
     dtypes: ClassVar[dict[torch.dtype, np.dtype[Any]]] = {
@@ -91,14 +99,15 @@ class _Look:
         return array.numel()
 
 
-def blend_by(step: Step, old: list[Parts], new: list[list[list[Any]]], scalars: Any) -> None:
+def blend_by(step: Step, old: list[Parts], new: LeafRuns, scalars: Any) -> None:
     """`step` on each tuple of tensors, chunk by chunk, in place: Python, for another thread."""
     start = 0
     for parts, runs in zip(old, new, strict=True):
         flat = [part.reshape(-1) for part in parts]  # views, but of strided ones, which are copied back
         chunk = _chunk(flat[0])
-        if len(runs) == 1 and len(runs[0]) == 1:
-            value = local(runs[0][0]).reshape(-1)
+        leaf = only_leaf(runs)
+        if leaf is not None:
+            value = local(leaf).reshape(-1)
         else:
             value = _scratch(_common_dtype(runs), flat[0].device, flat[0].numel(), "values")
             host.sequence(_gather(value, runs))()
@@ -212,8 +221,7 @@ def _dense(tensor: torch.Tensor) -> bool:
 
 
 def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> list[Call]:
-    if isinstance(share, float) and share == 1:
-        share = None
+    """Blend in one tensor at once; `share` is None, a number between 0 and 1, or a tensor."""
     if share is None and where is None:
         return [(old.copy_, new)]
     calls: list[Call] = []
@@ -221,7 +229,7 @@ def _blend_one(old: torch.Tensor, new: torch.Tensor, share: Any, where: Any) -> 
         cast = _like(old, "cast", old.dtype)
         calls.append((cast.copy_, new))
         new = cast
-    if where is None and isinstance(share, float) and _by_torch(share):
+    if where is None and _lerps(share):
         return [*calls, (old.lerp_, new, share)]
     moved = new
     if share is not None:

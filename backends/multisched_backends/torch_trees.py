@@ -4,15 +4,14 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from operator import setitem
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from multisched.runtime.protocol import Part
+from multisched.runtime.protocol import Part, Write
 from multisched_backends.array_api import overlaps
-from multisched_backends.host import Write
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Submodules in which torch wraps a module, by names of its own."""
@@ -20,66 +19,95 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 """Wrappers that call the module `module`, a name that a user's module may have as well."""
 
 
+class _Place(NamedTuple):
+    """Where a parameter or a buffer stands: in the table of a submodule, by name."""
+
+    table: dict[str, Any]
+    name: str
+
+
+class _Tables:
+    """The tables in which modules hold their submodules, parameters and buffers."""
+
+    def __init__(self, modules: list[nn.Module]):
+        self._of_modules = [module._modules for module in modules]
+        self._of_tensors = [table for module in modules for table in (module._parameters, module._buffers)]
+        self._modules = [list(table.values()) for table in self._of_modules]
+        self._sizes = list(map(len, self._of_tensors))
+
+    def are_as_before(self) -> bool:
+        """Whether the submodules are the same, and no table of tensors has more entries or fewer."""
+        if list(map(len, self._of_tensors)) != self._sizes:
+            return False
+        return [list(table.values()) for table in self._of_modules] == self._modules  # a module equals only itself
+
+
 class ModuleLeaves:
     """The parameters and buffers of a module, by the names that they have in the plain module, tied ones once."""
 
     def __init__(self, module: nn.Module):
         self._module = module
-        self._tables: list[dict[str, Any]] = []
-        self._slots: list[tuple[dict[str, Any], str]] = []
-        self._empty: list[tuple[dict[str, Any], str]] = []
-        self._gathering: list[Any] = []
-        self._ties: list[tuple[dict[str, Any], str, int]] = []
+        self._places: list[_Place] = []
+        """Where each leaf stands."""
+        self._ties: list[tuple[_Place, int]] = []
+        """Where leaves stand again, and which."""
+        self._empty: list[_Place] = []
+        """Where there is None now."""
         names: list[str] = []
-        seen: dict[int, int] = {}
-        for path, submodule in _modules(module):
-            if _is_gathering(submodule):
-                self._gathering.append(submodule)
-                submodule.reshard()  # type: ignore[operator]
-            self._tables += [submodule._modules, submodule._parameters, submodule._buffers]
-            for table in self._tables[-2:]:
-                for name, tensor in table.items():
-                    if tensor is None:
-                        self._empty.append((table, name))
-                    elif id(tensor) in seen:
-                        self._ties.append((table, name, seen[id(tensor)]))
-                    else:
-                        seen[id(tensor)] = len(names)
-                        names.append(".".join(filter(None, (path, name))))
-                        self._slots.append((table, name))
-        self._sizes = list(map(len, self._tables))
-        self._children = [list(table.values()) for table in self._tables[::3]]
+        numbers: dict[int, int] = {}  # of leaves, by the `id` of the tensor
+        paths = list(_modules(module))
+        self._gathering = [submodule for _, submodule in paths if _is_gathering(submodule)]
+        self._drop_gathered()
+        self._tables = _Tables([submodule for _, submodule in paths])
+        for path, place, tensor in _tensors(paths):
+            if tensor is None:
+                self._empty.append(place)
+            elif id(tensor) in numbers:
+                self._ties.append((place, numbers[id(tensor)]))
+            else:
+                numbers[id(tensor)] = len(names)
+                names.append(".".join(filter(None, (path, place.name))))
+                self._places.append(place)
         self.names = tuple(names)
 
-    def read(self, node: Any) -> list[Any] | None:
-        if node is not self._module or list(map(len, self._tables)) != self._sizes:
-            return None
-        if [list(table.values()) for table in self._tables[::3]] != self._children:  # a module equals only itself
-            return None
+    def _drop_gathered(self) -> None:
+        """Let FSDP put its own parameters back, where a forward has left gathered copies."""
         for submodule in self._gathering:
-            submodule.reshard()
+            submodule.reshard()  # type: ignore[operator]
+
+    def read(self, node: Any) -> list[Any] | None:
+        if node is not self._module or not self._tables.are_as_before():
+            return None
+        self._drop_gathered()
         if self._empty and any(table.get(name) is not None for table, name in self._empty):
             return None
         try:
-            leaves = [table[name] for table, name in self._slots]
+            leaves = [table[name] for table, name in self._places]
         except KeyError:
             return None
-        if type(None) in set(map(type, leaves)) or any(t.get(name) is not leaves[i] for t, name, i in self._ties):
+        if type(None) in set(map(type, leaves)) or any(t.get(name) is not leaves[i] for (t, name), i in self._ties):
             return None
         return leaves
 
     def restoring(self, leaves: list[Any]) -> list[Write]:
         """What puts leaves back into their places, where others stand there now; None leaves a place alone."""
-        tied = [(table, name, leaves[i]) for table, name, i in self._ties]
-        each = [(*slot, leaf) for slot, leaf in zip(self._slots, leaves, strict=True)] + tied
+        tied = [(place, leaves[i]) for place, i in self._ties]
         return [
             partial(setitem, table, name, leaf)
-            for table, name, leaf in each
+            for (table, name), leaf in [*zip(self._places, leaves, strict=True), *tied]
             if leaf is not None and name in table and table[name] is not leaf
         ]
 
     def rebuild(self, leaves: list[Any]) -> dict[str, Any]:
         return {name: leaf for name, leaf in zip(self.names, leaves, strict=True) if leaf is not None}
+
+
+def _tensors(paths: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, _Place, Any]]:
+    """The path of a submodule, and each parameter and buffer that it has itself, with its place; None among them."""
+    for path, submodule in paths:
+        for table in (submodule._parameters, submodule._buffers):
+            for name, tensor in table.items():
+                yield path, _Place(table, name), tensor
 
 
 def _modules(module: nn.Module, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:

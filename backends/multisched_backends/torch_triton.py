@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from multisched.runtime.protocol import LeafRuns
+
 _BLOCK = 4096
 """Elements that one program of the kernel works on."""
 _ALIGNED = 16
@@ -50,7 +52,7 @@ def kernel() -> Any:
 Launch = tuple[torch.Tensor, tuple[torch.dtype, torch.dtype]]
 
 
-def launches(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[Launch] | None:
+def launches(old: list[torch.Tensor], new: LeafRuns) -> list[Launch] | None:
     """What `launch` needs in order to blend all leaves; None if there is a leaf that the kernel cannot do."""
     if old[0].device.type != "cuda" or kernel() is None:
         return None
@@ -68,7 +70,7 @@ def launch(tables: list[Launch], share: float) -> None:
             kernel()(table, share, *dtypes)
 
 
-def _launches(old: list[torch.Tensor], new: list[list[list[torch.Tensor]]]) -> list[Launch] | None:
+def _launches(old: list[torch.Tensor], new: LeafRuns) -> list[Launch] | None:
     """A table of blocks for each pair of dtypes, on the device; None if there is a leaf that the kernel cannot do."""
     rows: dict[tuple[torch.dtype, torch.dtype], list[np.ndarray]] = {}
     for target, runs in zip(old, new, strict=True):

@@ -12,9 +12,9 @@ from typing import Any
 
 from multisched.frontend.inputs import Inputs
 from multisched.frontend.variables import Variable
-from multisched.runtime.commit import exhaust, overwriting_of
+from multisched.runtime.commit import overwriting_of
 from multisched.runtime.locks import MOST, are_held, holding, in_order
-from multisched.runtime.protocol import Cell
+from multisched.runtime.protocol import Cell, exhaust
 
 
 def write_call(

@@ -12,10 +12,10 @@ from multisched.graph.namespace import recording_namespace
 from multisched.graph.scope import checked_name
 from multisched.graph.tensor import Constant, Tensor
 from multisched.graph.tensor import Placeholder as _Placeholder
-from multisched.runtime.commit import exhaust, writes_to
+from multisched.runtime.commit import writes_to
 from multisched.runtime.convert import Initial, checked, implied_dtype
 from multisched.runtime.locks import StateLock, holding, in_order, refuse_within
-from multisched.runtime.protocol import Backend, Cell
+from multisched.runtime.protocol import Backend, Cell, exhaust
 from multisched.runtime.registry import BackendLike, get_backend
 
 __all__ = ["Placeholder", "Variable"]

@@ -9,20 +9,16 @@ nearly every signal that arrives while it runs.
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from operator import call
 from typing import Any
 
 from multisched.arrays import Array
-from multisched.runtime.protocol import Backend, Cell
-
-exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
-"""Runs through an iterator in C, and keeps nothing of it."""
+from multisched.runtime.protocol import Backend, Cell, Write, exhaust
 
 
-def commit(writes: Iterable[Callable[[], object]]) -> None:
+def commit(writes: Iterable[Write]) -> None:
     """Call each of `writes`: C functions with their arguments, such as `partial(array.__setitem__, ..., new)`.
 
     The iterable must be implemented in C as well: a list, a tuple, or a `map` of a C function, but not a generator. A

@@ -6,6 +6,7 @@ an adapter against the whole contract. `multisched_backends.array_api.ArrayApiBa
 an adapter overrides what its framework does better.
 """
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +28,15 @@ Parts = tuple[Array, ...]
 Step = Callable[..., Parts]
 """A pure function `(parts, value, index, *scalars) -> parts`."""
 
+Write = Callable[[], object]
+"""A C function with its arguments, such as `partial(setitem, array, ..., new)`: no interrupt comes within it."""
+
+exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+"""Runs through an iterator in C, and keeps nothing of it."""
+
+LeafRuns = list[list[list[Array]]]
+"""The leaves for several arrays of state: for each array, runs of leaves of equal shapes."""
+
 
 class Cell:
     """The place in which the value of one variable lives.
@@ -45,8 +55,8 @@ class Cell:
         self.memo = None
 
 
-class Runs(list[list[list[Array]]]):
-    """The leaves for several arrays of state, as `Backend.blend` takes them: for each array, runs of equal shapes.
+class RunsWithMemo(LeafRuns):
+    """The leaves for several arrays of state, as `Backend.blend` takes them, with a memo for the adapter.
 
     An adapter may keep notes in `memo`. It finds them there as long as the leaves and the arrays of state are the same
     arrays, of the same shapes and dtypes and at the same addresses; else `memo` is empty.
@@ -199,17 +209,17 @@ class Backend(Protocol):
     def spread(self, part: Array, like: Array) -> Array:
         """The distributed array with the layout of `like` whose local part is `part`: the inverse of `local`."""
 
-    def blend(self, old: list[Array], new: list[list[list[Array]]], share: Any, where: Any = None) -> list[Array]:
+    def blend(self, old: list[Array], new: LeafRuns, share: Any, where: Any = None) -> list[Array]:
         """`old + share * (new - old)` for each array, in place if arrays are mutable, without a copy of a tree.
 
         Each array of `old` corresponds to runs of leaves in `new`; the leaves of a run have one shape. Either there is
         one leaf, of the shape of the array, or the array is flat and holds all leaves one after another. `share` is a
         float or a floating scalar array; at 1 the values are copied. A share of None copies arrays of any dtype. If
         `where`, a boolean scalar array, is false, nothing changes. Leaves may have other dtypes of the same kind. `new`
-        may be a `Runs`, with a memo.
+        may be a `RunsWithMemo`.
         """
 
-    def blend_by(self, step: Step, old: list[Parts], new: list[list[list[Array]]], *scalars: Any) -> list[Parts]:
+    def blend_by(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:
         """Apply `step(parts, value, index, *scalars)` to each tuple of arrays, in place and block by block, as `blend`.
 
         `step` is a pure and hashable function of the array API. `parts` have one shape, `value` holds the values of the
@@ -273,16 +283,16 @@ class Extras(Protocol):
 
     # --- writing averages in one step
     def blend_writes(
-        self, old: list[Array], new: list[list[list[Array]]], share: Any, where: Any = None
-    ) -> list[Callable[[], object]]:
+        self, old: list[Array], new: LeafRuns, share: Any, where: Any = None
+    ) -> list[Write]:
         """Calls that do what `blend` does: after them, `old` has the new values. Without it, `blend` is called."""
 
     def blend_by_writes(
-        self, step: Step, old: list[Parts], new: list[list[list[Array]]], *scalars: Any
-    ) -> list[Callable[[], object]]:
+        self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any
+    ) -> list[Write]:
         """Calls that do what `blend_by` does. Without it, `blend_by` is called."""
 
-    def writer(self, target: Array, value: Array) -> Callable[[], object]:
+    def writer(self, target: Array, value: Array) -> Write:
         """A call that does what `write` does. Raises now if it cannot be done. Without it, `write` is called."""
 
     def committing(self, targets: Iterable[Array] = ()) -> AbstractContextManager[Any]:
@@ -294,7 +304,7 @@ class Extras(Protocol):
     def memory(self, array: Array) -> Array:
         """An array that keeps the memory of another one, whichever memory that gets later. Without it, the array."""
 
-    def reattaching(self, array: Array, memory: Array) -> Callable[[], object] | None:
+    def reattaching(self, array: Array, memory: Array) -> Write | None:
         """The call that gives an array its `memory` back; None if it still has it, which is assumed without this."""
 
     def renewed(self, array: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from multisched.averages.mean import Mean
 from multisched.errors import AverageError, SwapError, TornError, TreeMismatch
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import Backend, Write
 from multisched.trees.clock import Clock
 from multisched.trees.divided import first_divided
 from multisched.trees.guard import Guard
@@ -18,17 +18,17 @@ from multisched.trees.options import Storage
 from multisched.trees.policy import AVERAGE, COPY
 from multisched.trees.pool import Pool
 from multisched.trees.rounding import update_key
-from multisched.trees.writes import Write, perform
+from multisched.trees.writes import perform
 
 Memos = dict[str, dict[str, Any]]
-"""A memo of the adapter for each pool, see `Runs`."""
+"""A memo of the adapter for each pool, see `RunsWithMemo`."""
 
 
 class Section(NamedTuple):
     """One table of arrays by name, as states and files have it."""
 
     name: str
-    """"average", "compensation" or "copied"."""
+    """One of `SECTIONS`."""
     leaves: list[str]
     """The names of its leaves."""
     arrays: list[Any]
@@ -147,7 +147,7 @@ class Contents:
         precision = "float64" if not {"float64", "complex128"}.isdisjoint(self.mean.dtypes) else "float32"
         share, clock = self.clock.next(self.rule, self.backend, where, precision)
         key = update_key(self._seed, self.clock.count)
-        noted = [partial(setattr, self, "clock", clock), *self.objects.following(leaves, where), *notes]
+        noted: list[Write] = [partial(setattr, self, "clock", clock), *self.objects.following(leaves, where), *notes]
         if self._offload is None:
             averaged, copied = self.averaged_of(leaves), self.copied_of(leaves)
             writes = self._blending(averaged, copied, share, where, key, memos)

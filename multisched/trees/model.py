@@ -6,11 +6,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from multisched.errors import AverageError
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import Backend, Write
 from multisched.trees.contents import Memos
 from multisched.trees.leaf import LeafChecks, references
 from multisched.trees.structure import Structure
-from multisched.trees.writes import Write
 
 
 class _LastRead(NamedTuple):

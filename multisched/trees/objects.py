@@ -6,9 +6,8 @@ These are Python objects, and arrays that no pool can hold: random keys, sparse 
 from functools import partial
 from typing import Any
 
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import Backend, Write
 from multisched.trees.leaf import duplicate
-from multisched.trees.writes import Write
 
 
 class Objects:

@@ -3,8 +3,7 @@
 from functools import partial
 from typing import Any
 
-from multisched.runtime.protocol import Backend
-from multisched.trees.writes import Write
+from multisched.runtime.protocol import Backend, Write
 
 
 class Offload:

@@ -6,8 +6,8 @@ from operator import setitem
 from typing import Any
 
 from multisched.errors import MultischedError
+from multisched.runtime.protocol import Write
 from multisched.trees.structure import Structure
-from multisched.trees.writes import Write
 
 
 class Places:

@@ -7,11 +7,11 @@ from operator import itemgetter, setitem
 from typing import Any
 
 from multisched.arrays import LARGEST_SHARE, LEAST_SHARE, Array, dtype_name, exact_share
-from multisched.runtime.protocol import Backend, Runs
+from multisched.runtime.protocol import Backend, RunsWithMemo, Write
 from multisched.trees.leaf import is_deleted
 from multisched.trees.packing import LARGEST, LARGEST_EXCHANGED, Group, grouped
 from multisched.trees.rounding import Rounding
-from multisched.trees.writes import Write, blending, blending_by
+from multisched.trees.writes import blending, blending_by
 
 
 class Pool:
@@ -66,7 +66,7 @@ class Pool:
     ) -> list[Write]:
         """What blends a value for each leaf into what is held; a share of None copies. `key` is of the random bits.
 
-        `memo` is what an adapter may know of leaves that are where they were, see `Runs`.
+        `memo` is what an adapter may know of leaves that are where they were, see `RunsWithMemo`.
         """
         if not self.groups:
             return []
@@ -79,9 +79,9 @@ class Pool:
             return []
         memo = {} if memo is None else memo
         if self.rounding is None:
-            return blending(self._backend, self.arrays, Runs(self._local_runs(leaves), memo), share, where)
+            return blending(self._backend, self.arrays, RunsWithMemo(self._local_runs(leaves), memo), share, where)
         parts = list(zip(self.arrays, *self.rests, strict=True))
-        runs = Runs(self._runs(leaves), memo)
+        runs = RunsWithMemo(self._runs(leaves), memo)
         writes = blending_by(self._backend, self.rounding, parts, runs, share, where, key)
         return [*writes, *(_column(held, parts, i) for i, held in enumerate((self.arrays, *self.rests)))]
 

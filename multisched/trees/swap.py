@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, NoReturn
 
 from multisched.arrays import Array
 from multisched.errors import AverageError, SwapError, listed
-from multisched.runtime.protocol import Backend
+from multisched.runtime.protocol import Backend, Write
 from multisched.trees.contents import Contents
 from multisched.trees.leaf import duplicate
 from multisched.trees.model import Model
 from multisched.trees.places import Places
 from multisched.trees.structure import Structure
-from multisched.trees.writes import Write, overwriting, perform
+from multisched.trees.writes import overwriting, perform
 
 _holding: set[int] = set()
 """The arrays of models, by `id`, that hold an average now, and are kept alive by it."""

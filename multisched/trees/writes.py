@@ -11,9 +11,7 @@ from operator import setitem
 from typing import Any
 
 from multisched.runtime.commit import commit, prepared_by
-from multisched.runtime.protocol import Backend
-
-Write = Callable[[], object]
+from multisched.runtime.protocol import Backend, Write
 
 
 def blending(backend: Backend, old: list[Any], new: Any, share: Any, where: Any = None) -> list[Write]:

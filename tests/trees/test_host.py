@@ -12,7 +12,7 @@ from multisched_backends.array_api import blended
 
 import multisched as ms
 from multisched.runtime.commit import commit
-from multisched.runtime.protocol import Runs
+from multisched.runtime.protocol import RunsWithMemo
 from multisched.trees.packing import grouped
 
 pytest.importorskip("numba", reason="numba, which compiles the loop, is not installed")
@@ -50,7 +50,7 @@ def test_it_gives_what_the_array_api_gives(backend, shapes, dtype, share, seed):
     expected = [gathered([np.zeros_like(leaf) for leaf in leaves], group) for group in groups]
     adapter = ms.get_backend(backend)
     old = [make(array, backend, dtype) for array in expected]
-    new = Runs(in_runs([make(leaf, backend, dtype) for leaf in leaves], groups), {})
+    new = RunsWithMemo(in_runs([make(leaf, backend, dtype) for leaf in leaves], groups), {})
     for _ in range(4):
         adapter.blend(old, new, share)
         expected = blended(array_api_compat.numpy, expected, in_runs(leaves, groups), share, None)

@@ -247,10 +247,8 @@ def test_a_kernel_that_fails_in_the_middle_leaves_a_torn_average(backend, monkey
     def fail():
         raise MemoryError("out of memory")
 
-    whole = scenario.avg._contents.latest.blending
-    monkeypatch.setattr(
-        scenario.avg._contents.latest, "blending", lambda *args, **kwargs: [fail, *whole(*args, **kwargs)]
-    )
+    whole = pool.blending
+    monkeypatch.setattr(pool, "blending", lambda *args, **kwargs: [fail, *whole(*args, **kwargs)])
     with pytest.raises(MemoryError) as raised:
         scenario.update()
     monkeypatch.undo()
