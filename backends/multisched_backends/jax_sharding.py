@@ -10,9 +10,8 @@ import jax
 import jax.numpy as xp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from multisched.runtime.protocol import Part
+from multisched.runtime.protocol import Part, Write, exhaust
 from multisched_backends.array_api import wrapped
-from multisched_backends.host import Write, exhaust
 
 
 def placed(array: Any) -> Any:

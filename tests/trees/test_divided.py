@@ -12,7 +12,7 @@ import multisched as ms
 from multisched import errors
 from multisched.runtime.protocol import Part
 
-WORKER, WORKER_JAX = Path(__file__).with_name("worker_parts.py"), Path(__file__).with_name("worker_parts_jax.py")
+WORKER, WORKER_JAX = Path(__file__).with_name("worker_divided.py"), Path(__file__).with_name("worker_divided_jax.py")
 CLAIMS, CLAIMS_JAX = claims(WORKER), claims(WORKER_JAX)
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_two_processes_of_torch(folder, claim):
-    """Each claim of worker_parts.py, in the docstring of its function, holds on both processes."""
+    """Each claim of worker_divided.py, in the docstring of its function, holds on both processes."""
     check_claim(folder, claim, CLAIMS[claim])
 
 
@@ -45,7 +45,7 @@ def folder_jax(tmp_path_factory):
 
 @pytest.mark.parametrize("claim", CLAIMS_JAX)
 def test_two_processes_of_jax(folder_jax, claim):
-    """Each claim of worker_parts_jax.py, in the docstring of its function, holds on both processes."""
+    """Each claim of worker_divided_jax.py, in the docstring of its function, holds on both processes."""
     check_claim(folder_jax, claim, CLAIMS_JAX[claim])
 
 

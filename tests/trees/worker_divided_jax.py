@@ -1,4 +1,4 @@
-"""Claims about arrays of JAX over two processes, each a function `check_*`: worker_parts_jax.py FOLDER RANK PORT.
+"""Claims about arrays of JAX over two processes, each a function `check_*`: worker_divided_jax.py FOLDER RANK PORT.
 
 Every process writes a JSON file into the folder: for each claim, the failure, or nothing.
 """
