@@ -282,14 +282,10 @@ class Extras(Protocol):
         """
 
     # --- writing averages in one step
-    def blend_writes(
-        self, old: list[Array], new: LeafRuns, share: Any, where: Any = None
-    ) -> list[Write]:
+    def blend_writes(self, old: list[Array], new: LeafRuns, share: Any, where: Any = None) -> list[Write]:
         """Calls that do what `blend` does: after them, `old` has the new values. Without it, `blend` is called."""
 
-    def blend_by_writes(
-        self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any
-    ) -> list[Write]:
+    def blend_by_writes(self, step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Write]:
         """Calls that do what `blend_by` does. Without it, `blend_by` is called."""
 
     def writer(self, target: Array, value: Array) -> Write:
