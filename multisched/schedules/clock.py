@@ -1,8 +1,9 @@
 """The clock of schedules: boundaries and lengths, measured exactly in steps of any dtype.
 
-A formula never subtracts from a step by itself: it asks how much of a phase is over (`elapsed`), how much is left
-(`remaining`), whether a boundary is there (`reached`, `passed`), and which lap it is (`laps`). Integer steps stay
-integers until the last difference is taken, which is exact however far from 0 the phase lies; only that is rounded.
+A formula never subtracts from a step by itself. It asks how many steps of a phase have gone (`elapsed`) or are left
+(`remaining`), whether the step has come to a boundary (`reached`, `passed`), and how many periods are complete
+(`laps`). Integer steps stay integers until the last difference, which is exact however far from 0 the phase lies; only
+that difference is rounded to a float.
 """
 
 import math
@@ -35,8 +36,8 @@ def is_whole(xp: Namespace, step: Array) -> bool:
 def _ordered(xp: Namespace, step: Array) -> tuple[Array, int]:
     """Integer steps as signed integers in the same order, `key`, and the `shift` with `step == key + shift`.
 
-    Every framework converts unsigned integers, but not every one compares, subtracts or divides them. Converted to the
-    signed dtype of the same size, the upper half comes out negative; with the sign bit turned over, the order is right.
+    Every framework converts unsigned integers, but some do not compare, subtract or divide them. Converting to the
+    signed dtype of the same size makes the upper half negative; flipping the sign bit then restores the order.
     """
     dtype = dtype_name(step.dtype)
     if BITS[dtype] < 32:
@@ -48,7 +49,7 @@ def _ordered(xp: Namespace, step: Array) -> tuple[Array, int]:
 
 
 def _unsigned(xp: Namespace, key: Array, like: Array, shift: int) -> Array:
-    """The steps that `_ordered` made this `key` of, in the dtype of `like`, unless that is narrow."""
+    """The inverse of `_ordered`: steps in the dtype of `like`, or in int32 if that has fewer than 32 bits."""
     return xp.astype(key ^ -shift, like.dtype) if shift else key
 
 
@@ -57,7 +58,7 @@ def _largest(step: Array) -> int:
 
 
 def _up(xp: Namespace, step: Array, low: int, high: int) -> Array:
-    """`min(max(step, low), high) - low` of integers, floating."""
+    """`min(max(step, low), high) - low` of integer steps, as floats."""
     if low >= _largest(step):
         return constant_like(xp, step, 0.0)
     key, shift = _ordered(xp, step)
@@ -67,12 +68,12 @@ def _up(xp: Namespace, step: Array, low: int, high: int) -> Array:
     below, above = (
         clipped(xp, key, first, -1) - first,
         clipped(xp, key, -1, last),
-    )  # no difference leaves the signed dtype
+    )  # each part fits the signed dtype
     return floating(xp, below) + (floating(xp, above) + 1)
 
 
 def _down(xp: Namespace, step: Array, low: int, high: int) -> Array:
-    """`high - min(max(step, low), high)` of integers, floating."""
+    """`high - min(max(step, low), high)` of integer steps, as floats."""
     top = min(high, _largest(step))
     if low >= top:
         return constant_like(xp, step, float(high - low))
@@ -87,9 +88,9 @@ def _down(xp: Namespace, step: Array, low: int, high: int) -> Array:
 
 # --- boundaries ------------------------------------------------------------------------------------------------------
 def reached(xp: Namespace, step: Array, boundary: float) -> Array:
-    """Whether `step >= boundary`, exactly, for steps of any dtype and boundaries that it may not hold.
+    """Whether `step >= boundary`, exactly, for steps of any dtype, even if the dtype cannot hold the boundary.
 
-    What begins at 0 rules before it, too.
+    A boundary at 0 or below counts as reached by every step, since steps below 0 have the value at 0.
     """
     if xp is python_numbers:
         return step >= boundary if boundary > 0 else step == step
@@ -105,7 +106,7 @@ def reached(xp: Namespace, step: Array, boundary: float) -> Array:
 
 
 def passed(xp: Namespace, step: Array, boundary: float) -> Array:
-    """Whether `step > boundary`, as exactly."""
+    """Whether `step > boundary`, with the same exactness."""
     if is_whole(xp, step):
         return reached(xp, step, math.floor(boundary) + 1)
     return step > (boundary if xp is python_numbers else float(boundary))
@@ -113,7 +114,7 @@ def passed(xp: Namespace, step: Array, boundary: float) -> Array:
 
 # --- lengths ---------------------------------------------------------------------------------------------------------
 def since(xp: Namespace, step: Array, begin: float) -> Array:
-    """`max(step - begin, 0)`: the clock of what starts at `begin`, in whole numbers if it can be."""
+    """`max(step - begin, 0)`: the clock of what starts at `begin`; integers if step and `begin` are."""
     if xp is python_numbers:
         late = step - begin if begin else step
         return xp.where(late > 0, late, 0)
@@ -127,12 +128,12 @@ def since(xp: Namespace, step: Array, begin: float) -> Array:
 
 
 def _moved(key: Array, by: int) -> Array:
-    """`key + by`, in two parts of which each is in the range of the signed dtype."""
+    """`key + by`, added in two parts if `by` alone does not fit the signed dtype."""
     return key + by if abs(by) <= int_max(dtype_name(key.dtype)) else key + by // 2 + (by - by // 2)
 
 
 def at_most(xp: Namespace, count: Array, most: int) -> Array:
-    """`min(count, most)` of counts that are not negative, whole if they are."""
+    """`min(count, most)` of counts of at least 0; integers if the counts are."""
     if not is_whole(xp, count):
         return clipped(xp, count, None, float(most))
     if most >= _largest(count):
@@ -142,7 +143,7 @@ def at_most(xp: Namespace, count: Array, most: int) -> Array:
 
 
 def elapsed(xp: Namespace, step: Array, begin: float, steps: float = math.inf) -> Array:
-    """How many steps of a phase are over: 0 up to `begin`, `steps` from `begin + steps` on. Floating."""
+    """How many steps of a phase have gone, as a float: 0 up to `begin`, `steps` from `begin + steps` on."""
     if xp is python_numbers:
         late = since(xp, step, begin)
         return late if steps == math.inf else xp.where(late < steps, late, float(steps))
@@ -157,9 +158,9 @@ def elapsed(xp: Namespace, step: Array, begin: float, steps: float = math.inf) -
 
 
 def remaining(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
-    """How many steps of a phase are left: `steps` up to `begin`, 0 from `begin + steps` on. Floating.
+    """How many steps of a phase are left, as a float: `steps` up to `begin`, 0 from `begin + steps` on.
 
-    Counted down from the end: of `steps - elapsed(...)`, single precision has lost the digits near the end.
+    It counts down from the end. `steps - elapsed(...)` would be rounded near the end, where digits matter most.
     """
     end = begin + steps
     if xp is python_numbers:
@@ -173,7 +174,7 @@ def remaining(xp: Namespace, step: Array, begin: float, steps: float) -> Array:
 
 
 def later(xp: Namespace, step: Array, steps: int) -> Array:
-    """`max(step, 0) + steps`, up to what the dtype holds: signed integers become unsigned ones, which hold more."""
+    """`max(step, 0) + steps`, at most the largest number of the dtype. Signed steps become unsigned, to hold more."""
     step = since(xp, step, 0)
     if not is_whole(xp, step):
         return step + steps
@@ -189,9 +190,10 @@ def _is_signed(step: Array) -> bool:
 
 # --- laps ------------------------------------------------------------------------------------------------------------
 def laps(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
-    """How many whole periods are over, and how many steps of the one at hand, less than `period`.
+    """How many periods are complete, and how many steps of the current one have gone, fewer than `period`.
 
-    Whole numbers if they can be. At an infinite step, infinitely many periods are over, and another one begins.
+    Both are integers where step and period are. At an infinite step, infinitely many periods are complete, and another
+    one begins.
     """
     step = since(xp, step, 0)
     whole = is_whole(xp, step)
@@ -210,15 +212,15 @@ def laps(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
     late = xp.where(endless, 0.0, late)
     count = floating(xp, xp.floor(late / float(period)))
     over = late - count * float(period)
-    again = over >= float(period)  # the quotient was rounded down from a whole number
+    again = over >= float(period)  # the quotient was a whole number, and rounded to less
     count, over = xp.where(again, count + 1, count), xp.where(again, over - float(period), over)
     return xp.where(endless, math.inf, count), xp.where(over > 0, over, 0.0)
 
 
 def _whole_laps(xp: Namespace, step: Array, period: int) -> tuple[Array, Array]:
-    """`laps` of integers: they divide exactly, however many.
+    """`laps` of integer steps and an integer period, by integer division, which is exact.
 
-    Of unsigned steps, `key + shift`, both parts are divided: their rests together may hold one period more.
+    An unsigned step is `key + shift`. Both parts are divided; their two remainders may add up to one more period.
     """
     key, shift = _ordered(xp, step)
     if shift == 0:
@@ -226,7 +228,7 @@ def _whole_laps(xp: Namespace, step: Array, period: int) -> tuple[Array, Array]:
         return count, key - count * period
     if period == 1:
         return step, constant_like(xp, step, 0.0)
-    if period >= shift:  # at most one is over
+    if period >= shift:  # at most one period is complete
         again = reached(xp, step, period)
         return xp.where(again, constant_like(xp, step, 1.0), 0.0), xp.where(again, since(xp, step, period), step)
     more, rest = divmod(shift, period)
@@ -237,8 +239,8 @@ def _whole_laps(xp: Namespace, step: Array, period: int) -> tuple[Array, Array]:
 
 
 def _laps_of_parts(xp: Namespace, step: Array, ratio: Fraction) -> tuple[Array, Array]:
-    """`laps` of a period that is a fraction such as 2.4, counted in whole numbers: single precision has another one."""
-    steps, parts = ratio.numerator, ratio.denominator  # in so many steps, so many periods
+    """`laps` of a fractional period such as 12 / 5, counted in integers, since float32 cannot hold such a period."""
+    steps, parts = ratio.numerator, ratio.denominator  # 12 steps are 5 periods
     rounds, inside = laps(xp, step, steps)
     inside = inside * parts  # in parts of a step
     count = inside // steps
@@ -247,6 +249,6 @@ def _laps_of_parts(xp: Namespace, step: Array, ratio: Fraction) -> tuple[Array, 
 
 
 def turns(xp: Namespace, step: Array, period: float) -> tuple[Array, Array]:
-    """How many whole periods are over, and how many steps of the one at hand, less than `period`. Floating."""
+    """The same as `laps`, as floats."""
     count, over = laps(xp, step, period)
     return floating(xp, count), floating(xp, over)

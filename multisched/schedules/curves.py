@@ -1,8 +1,9 @@
 """The curves that schedules follow, and the one way from a value to another: exact at both ends, never outside.
 
-A compiler may turn a division into a product with the reciprocal, and a product and a sum into one rounding, so that
-the part of a phase that is over is 0.99999994 at its end. So nothing here depends on a part being 1: values are
-measured from the end that is nearer to 0, where a part is exactly 0, and the other end is chosen by its step.
+A compiler may replace a division by a product with the reciprocal, and may round a product and a sum once instead of
+twice. At its end, the part of a phase that has gone may then be 0.99999994. So no formula here relies on a part being
+exactly 1. A value is measured from the end that is nearer to 0, where a part is exactly 0; the other end is selected by
+comparing the step.
 """
 
 import math
@@ -25,29 +26,33 @@ from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import float_dtype
 
 Part = Callable[..., Array]
-"""A part of a way, times a factor, 1 unless it is given: `part()`, `part(math.pi / 2)`."""
+"""A part of a way, times a factor: `part()` is the part itself, `part(math.pi / 2)` its product with pi / 2."""
 
 
 class Way(NamedTuple):
-    """How far a phase is: the part that is gone, 0 to 1, and that is left, 1 to 0; whether it has begun, and is over.
+    """How far a phase has come.
 
-    Both parts have all of their digits near 0, where one minus the other has lost them. Each is computed when it is
-    asked for. What has always begun, or is never over, says nothing of it.
+    Both parts have all of their digits near 0, which `1 - left` and `1 - gone` would lose. Each is a function, so that
+    only those parts are computed that a formula uses.
     """
 
     gone: Part
+    """The part that has gone, from 0 to 1."""
     left: Part
+    """The part that is left, from 1 to 0."""
     begun: Part | None = None
+    """Whether the phase has begun; None if it always has."""
     over: Part | None = None
+    """Whether the phase is over; None if it never is."""
 
 
 Curve = Callable[[Namespace, Way], Way]
-"""Another course over the same time: it gives both parts anew, 0 where they were 0."""
+"""A curve maps a way to another one over the same time. Each part is 0 where it was 0 before."""
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
 def line(xp: Namespace, way: Way) -> Way:
-    """As the time passes."""
+    """The straight line: each part is as it was."""
     return way
 
 
@@ -65,7 +70,7 @@ def half_wave(xp: Namespace, way: Way) -> Way:
 
 
 def power_of_half_wave(exponent: float) -> Curve:
-    """A power of what a half wave has left is left."""
+    """A half wave whose remaining part is raised to a power."""
 
     def curve(xp: Namespace, way: Way) -> Way:
         wave = half_wave(xp, way)
@@ -80,7 +85,7 @@ def power_of_half_wave(exponent: float) -> Curve:
 
 
 def power_of_left(exponent: float) -> Curve:
-    """A power of what is left is left."""
+    """The remaining part is raised to a power."""
 
     def curve(xp: Namespace, way: Way) -> Way:
         if exponent == 1:
@@ -92,7 +97,7 @@ def power_of_left(exponent: float) -> Curve:
 
 
 def power_of_gone(exponent: float) -> Curve:
-    """A power of what is gone is gone."""
+    """The part that has gone is raised to a power."""
 
     def curve(xp: Namespace, way: Way) -> Way:
         turned = power_of_left(exponent)(xp, way._replace(gone=way.left, left=way.gone))
@@ -102,20 +107,20 @@ def power_of_gone(exponent: float) -> Curve:
 
 
 def _powered(xp: Namespace, part: Array, exponent: float) -> Array:
-    """`part ** exponent`, of which no gradient is infinite: 0 times that, where an end is chosen, would be NaN."""
+    """`part ** exponent` with a finite gradient. Where `where` selects an end, 0 times an infinite one would be NaN."""
     if exponent >= 1 or xp is python_numbers:
         return part**exponent
     return xp.where(part > 0, xp.where(part > 0, part, 1.0) ** exponent, 0.0)
 
 
 def _rest_of_power(xp: Namespace, part: Part, power: Part, exponent: float) -> Part:
-    """`1 - (1 - part) ** exponent`; where the part is small, with its digits."""
+    """`1 - (1 - part) ** exponent`, which keeps its digits where the part is small."""
 
     def rest(factor: float = 1) -> Array:
         small = part()
         if exponent == 2:
             return _times(factor, small * (2 - small))  # 1 - (1 - small) ** 2, rounded twice
-        inside = xp.where(small < 0.5, small, 0.5)  # beyond, a gradient through the branch not taken would be infinite
+        inside = xp.where(small < 0.5, small, 0.5)  # else the gradient of the branch not taken could be infinite
         return _times(factor, xp.where(small < 0.5, -xp.expm1(exponent * xp.log1p(-inside)), 1 - power()))
 
     return rest
@@ -126,7 +131,7 @@ def _times(factor: float, value: Array) -> Array:
 
 
 def part_of(xp: Namespace, count: Array, steps: float, factor: float = 1) -> Array:
-    """`factor * count / steps` of a floating count, rounded once if the count is not large."""
+    """`factor * count / steps` of a floating count. It is rounded only once unless the count is large."""
     if factor == 1:
         return count / float(steps)
     each = factor / steps
@@ -137,24 +142,24 @@ def part_of(xp: Namespace, count: Array, steps: float, factor: float = 1) -> Arr
 
 
 def _first_digits(number: float) -> float:
-    """The first 12 digits of a number: their product with a whole number of 12 digits is exact in single precision."""
+    """The first 12 binary digits of a number. Their product with an integer of 12 binary digits is exact in float32."""
     mantissa, exponent = math.frexp(number)
     return math.ldexp(round(mantissa * 4096), exponent - 12)
 
 
 CURVES: dict[str, Curve] = {"linear": line, "cosine": half_wave, "1-sqrt": power_of_gone(0.5)}
-"""The shapes of a phase by name."""
+"""The curves by the names that arguments have."""
 
 
 # --- from a value to another -----------------------------------------------------------------------------------------
 def between(
     xp: Namespace, init: float, end: float, way: Way, *, before: Array | None = None, within: bool = True
 ) -> Array:
-    """From `init` to `end`: exactly `init` before it has begun, exactly `end` when it is over, and always between them.
+    """From `init` to `end`: exactly `init` before the way begins, exactly `end` when it is over, and else between them.
 
-    With `far` the value that is farther from 0, and `near` the other one, it is `near + (far - near) * part`, which has
-    as many digits near `near` as the part of the way from there. `before` is what rules in place of `init` before it
-    has begun. Only for what overshoots on purpose, `within` is False.
+    Let `far` be the value farther from 0, and `near` the other one. The value is `near + (far - near) * part`, which is
+    as accurate near `near` as the part of the way from there. `before` replaces `init` before the way begins.
+    `within=False` is for curves that leave the interval on purpose.
     """
     init, end = float(init), float(end)
     falls = abs(end) <= abs(init)
@@ -175,7 +180,7 @@ def between(
 
 
 def _away(near: float, far: float) -> float:
-    """`far - near`, rounded so that `near + away` is not beyond `far`."""
+    """`far - near`, rounded so that `near + away` does not lie beyond `far`."""
     away = far - near
     back = away - far
     lost = (far - (away - back)) - (near + back)  # `away + lost` is the difference exactly (Knuth, TAOCP 4.2.2)
@@ -183,10 +188,10 @@ def _away(near: float, far: float) -> float:
 
 
 def phase(xp: Namespace, step: Array, begin: float, steps: float) -> Way:
-    """The way of the `steps` steps, more than 0, from `begin` on."""
+    """The way of a phase of `steps` steps, more than 0, that begins at `begin`."""
     end = begin + steps
     ends: tuple[Part, Part] = (lambda: passed(xp, step, begin), lambda: reached(xp, step, end))
-    if xp is python_numbers:  # asked between its ends alone, which needs no bounds
+    if xp is python_numbers:  # `where` asks only between the ends, so no bounds are needed
         return Way(
             lambda factor=1: part_of(xp, step - begin if begin else step, steps, factor),
             lambda factor=1: part_of(xp, end - step, steps, factor),
@@ -215,9 +220,9 @@ def along(
     curve: Curve = line,
     before: Array | None = None,
 ) -> Array:
-    """From `init`, up to step `begin`, along a curve to `end`, from step `begin + steps` on. Without steps, a jump.
+    """`init` up to step `begin`, `end` from step `begin + steps` on, and a curve between. With 0 steps, a jump.
 
-    `before` is what rules in place of `init` up to step `begin`.
+    `before` replaces `init` up to step `begin`.
     """
     if steps == 0:
         earlier = constant_like(xp, step, float(init)) if before is None else before
@@ -231,13 +236,13 @@ def along(
 
 
 def _straight(xp: Namespace, init: float, end: float, done: Array) -> Array:
-    """A line in double precision: what `init * (1 - u) + end * u` gives, to the last bit, unless it is outside."""
+    """A line in double precision: `init * (1 - u) + end * u` to the last bit, clipped to the interval of its ends."""
     value, low, high = init * (1 - done) + end * done, min(init, end), max(init, end)
     return init if low == high else xp.where(value < low, low, xp.where(value > high, high, value))
 
 
 def towards(xp: Namespace, step: Array, init: float, end: Array, steps: float) -> Array:
-    """A line in the first `steps` steps to a value that is itself an array: from exactly `init`, never outside."""
+    """A line over the first `steps` steps to a value that is an array. It begins at exactly `init`, and stays inside."""
     init, way, begun = float(init), phase(xp, step, 0, steps), passed(xp, step, 0)
     if xp is python_numbers:
         done = way.gone()
@@ -259,7 +264,7 @@ def through(xp: Namespace, step: Array, points: Sequence[tuple[float, float]], c
 
 
 def there_and_back(xp: Namespace, step: Array, up: float, down: float) -> Way:
-    """The way there in `up` steps, where it is over, and back in `down` more."""
+    """A way that goes there in `up` steps, and back in `down` more; it is over at the peak alone."""
     there = phase(xp, step, 0, up)
     if down == 0:
         return there
@@ -276,7 +281,7 @@ def there_and_back(xp: Namespace, step: Array, up: float, down: float) -> Way:
 
 # --- powers ----------------------------------------------------------------------------------------------------------
 def power(xp: Namespace, base: float, count: Array, per: float = 1) -> Array:
-    """`base ** (count / per)`, for a positive base and counts that are not negative."""
+    """`base ** (count / per)`, for a positive base and counts of at least 0."""
     if _in_double(xp, count):
         return base ** (count / per)
     return power_of_2(xp, math.log2(base) / per, count)
@@ -286,16 +291,17 @@ _LAST = 160  # 2 ** -160 is 0 in single precision, and 2 ** 160 is infinite
 
 
 def power_of_2(xp: Namespace, rate: float, count: Array) -> Array:
-    """`2 ** (rate * count)` in single precision, for counts that are not negative.
+    """`2 ** (rate * count)` in single precision, for counts of at least 0.
 
-    A rounded exponent would be off by as many units as it is large. So the count is cut into at most 2 ** 12 pieces of
-    a power of 2, and the exponent of a piece into its first 12 digits and the rest: of the product of the two, which
-    is exact, the nearest even number is taken off; what is left is small, and so is its rounding. Half of the even
-    number is an exponent that single precision holds.
+    The relative error of a power is the absolute error of its exponent, so a large exponent must not be rounded. The
+    count is split into at most 2 ** 12 pieces, whose length is a power of 2, and a rest. The exponent of a piece is
+    split into its first 12 binary digits, whose product with the number of pieces is exact, and a small remainder. From
+    the exact product, the nearest even number is subtracted: what is left is small, and so is its rounding. The even
+    number `2 * half` comes back as the factor `2 ** half`, twice, which single precision holds.
     """
     if rate == 0:
         return constant_like(xp, count, 1.0)
-    last = min(_LAST / abs(rate), 2.0**100)  # beyond, the power is 0 or infinite
+    last = min(_LAST / abs(rate), 2.0**100)  # for a larger count, the power is 0 or infinite
     piece = 2 ** max(0, math.ceil(math.log2(last)) - 12)
     pieces, rest = turns(xp, at_most(xp, count, math.ceil(last)), piece)
     each = rate * piece
@@ -308,7 +314,7 @@ def power_of_2(xp: Namespace, rate: float, count: Array) -> Array:
 
 
 def growth(xp: Namespace, rate: float, count: Array, start: float, most: float) -> Array:
-    """`exp(start + rate * count)` for counts up to `most` in size, up to `exp(80)` and down to its inverse."""
+    """`exp(start + rate * count)` for counts of at most `most` in size, clipped to between `exp(-80)` and `exp(80)`."""
     factor = math.exp(min(max(start, -40.0), 40.0))
     if _in_double(xp, count):
         return factor * xp.exp(rate * count)

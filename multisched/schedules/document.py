@@ -1,7 +1,8 @@
-"""Documents of any tool as plain dicts and lists, measured before anything is built of them.
+"""Reads documents of any tool into plain dicts and lists, and measures them before anything is built.
 
-JSON, YAML, TOML and OmegaConf hand over containers of their own. YAML's anchors share parts, so that forty lines can
-stand for a billion rules, or for endless ones: each container is read once, and counted as often as it is used.
+The readers of JSON, YAML, TOML and OmegaConf each have containers of their own. An anchor of YAML can be used many
+times, so forty lines can stand for a billion rules, or for an endless document. This file reads each container once,
+and counts it as often as it is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,13 @@ from multisched.errors import ConfigError
 from multisched.schedules.catalogue import DEEPEST
 
 MOST_SHARED = 100_000
-"""How many values a document may stand for, by using its parts again, beyond twice those that it has."""
+"""A document may use its parts again, up to twice the number of its own values and so many more."""
 
 
 class _Read(NamedTuple):
     """A container that was read."""
 
-    original: Any  # kept, so that nothing else has its address
+    original: Any  # kept alive, so that its id stays its own
     plain: Any
     objects: int  # how deep mappings are nested in it, itself included
     lists: int
@@ -37,9 +38,9 @@ class _Open(NamedTuple):
 
 
 def plain(document: Any) -> Any:
-    """`document` with dicts for mappings and lists for sequences; those that are shared stay shared.
+    """`document` with dicts in place of mappings and lists in place of sequences; shared parts stay shared.
 
-    Raises `ConfigError` for one that is nested too deep, endless, cannot be read, or stands for too much.
+    Raises `ConfigError` for a document that is nested too deep, is endless, cannot be read, or stands for too much.
     """
     read: dict[int, _Read] = {}
     inside: set[int] = set()

@@ -1,9 +1,10 @@
-"""Compositions as nodes: whatever is done to all of one is done along a list, and not by recursion.
+"""Nested schedules without recursion.
 
-Python's own stack ends at about a thousand calls, which schedules nested that deep would need for each other; and what
-is used twice would be visited twice, what uses that twice four times, and so on.
+Python's stack ends at about a thousand calls, so a schedule nested a thousand deep cannot be evaluated by recursion.
+Recursion would also visit a part that is used twice two times, and a part inside of that four times. The functions here
+keep a stack of their own, and visit each part once.
 
-Of a schedule the functions need no more than its formula, its arguments and its parts: this file lies below the class.
+They know only the attributes of a schedule, not its class, so that the class can import them.
 """
 
 from collections import Counter
@@ -13,11 +14,11 @@ from typing import Any
 from multisched.arrays import Array, Namespace
 
 SHALLOW = 20
-"""How deep a composition is evaluated by plain recursion, which compilers that trace Python follow best."""
+"""Up to this depth a composition is evaluated by recursion, because compilers trace plain calls best."""
 
 
 def walk(rule: Any, parts_of: Callable[[Any], Sequence[Any]]) -> list[Any]:
-    """A rule and everything inside of it, each once and after its own parts; the rule itself is the last."""
+    """A rule and all rules inside of it, each once, and after its own parts; the rule itself comes last."""
     done: dict[int, Any] = {}
     stack = [rule]
     while stack:
@@ -32,7 +33,7 @@ def walk(rule: Any, parts_of: Callable[[Any], Sequence[Any]]) -> list[Any]:
 
 
 def run(work: Generator[Any, Any, Any]) -> Any:
-    """What a generator returns; a generator that it yields is run first, and what that returns is sent back."""
+    """Run a generator and return its result. A generator that it yields is run first, and sent the result of that."""
     stack, result = [work], None
     while stack:
         try:
@@ -47,10 +48,10 @@ def run(work: Generator[Any, Any, Any]) -> Any:
 
 
 def value_of(rule: Any, xp: Namespace, step: Array) -> Array:
-    """The value of a schedule at `step`, in the namespace.
+    """The value of a schedule at `step`, computed in the namespace `xp`.
 
-    A formula with a clock is given the values of the schedules among its arguments, which are evaluated first, each at
-    the step that the clock says. Any other formula is given its arguments as they are.
+    If the schedule has a clock, the clock says at which steps the schedules among its arguments are evaluated, and the
+    formula takes their values in their place. Without a clock, the formula takes the arguments as they are.
     """
     if rule._clock is None:
         return rule._formula(xp, step, **rule._arguments)
@@ -60,14 +61,14 @@ def value_of(rule: Any, xp: Namespace, step: Array) -> Array:
 
 
 def _asked(rule: Any, xp: Namespace, step: Array) -> list[tuple[Any, Array]]:
-    """The parts of a schedule, each with the step at which it is asked for its value."""
+    """The parts of a schedule, each with the step at which it is evaluated."""
     if rule._clock is None:
         return []
     return list(zip(rule._parts, rule._clock(xp, step, **rule._arguments), strict=False))
 
 
 def _applied(rule: Any, xp: Namespace, step: Array, values: list[Array]) -> Array:
-    """The formula, with the values of the parts in the place of these."""
+    """The formula, which takes the values of the parts in their place."""
     arguments, used = dict(rule._arguments), 0
     for name, many in rule._places if values else ():
         arguments[name] = values[used] if many is None else values[used : used + many]
@@ -76,9 +77,9 @@ def _applied(rule: Any, xp: Namespace, step: Array, values: list[Array]) -> Arra
 
 
 def _value_of_deep(rule: Any, xp: Namespace, step: Array) -> Array:
-    """The same, from a stack of what is still to be evaluated."""
+    """The same for a deep composition: a stack holds the schedules that are still to be evaluated."""
     uses = Counter(id(part) for node in walk(rule, lambda node: node._parts) for part in node._parts)
-    known: dict[tuple[int, int], tuple[Array, Array]] = {}  # with the step, so that nothing else has its address
+    known: dict[tuple[int, int], tuple[Array, Array]] = {}  # the step is kept, so that its id stays its own
     stack: list[tuple[Any, Array, list[tuple[Any, Array]] | None]] = [(rule, step, None)]
     while stack:
         node, at, asked = stack.pop()
@@ -92,6 +93,6 @@ def _value_of_deep(rule: Any, xp: Namespace, step: Array) -> Array:
         values = [known[id(part), id(when)][0] for part, when in asked]
         known[id(node), id(at)] = _applied(node, xp, at, values), at
         for part, when in asked:
-            if uses[id(part)] == 1:  # nobody else will ask
+            if uses[id(part)] == 1:  # no other schedule needs it
                 del known[id(part), id(when)]
     return known[id(rule), id(step)][0]

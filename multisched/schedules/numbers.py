@@ -1,8 +1,8 @@
-"""The namespace of Python numbers: a formula that runs on it becomes Python source, which is compiled once.
+"""The namespace of Python numbers: it turns a formula into Python source, which is compiled once.
 
-So `lr(5)`, in a loop of one's own, costs little more than the formula written out by hand: no dispatch, no array, and
-of a composition of schedules one straight line. What cannot be written out (a formula with an `if` of its own, a
-division by zero in a branch not taken) is computed by NumPy in double precision instead.
+`lr(5)` in a user's loop then costs little more than the formula written out by hand. It needs no dispatch and no array,
+and a composition of schedules becomes straight-line code. Where that is impossible (the formula has an `if` of its own,
+or divides by zero in a branch that is not taken), NumPy computes the value in double precision.
 """
 
 import math
@@ -20,7 +20,7 @@ _NAMES = {name: getattr(math, name) for name in dir(math) if not name.startswith
 
 
 class NotWrittenOut(Exception):
-    """A formula asks for what only a value can answer."""
+    """A formula asks a number for its value, which is not known when the source is written."""
 
 
 _Binary = Callable[[Any, Any], "Number"]
@@ -33,7 +33,7 @@ def _binary(sign: str, *, reflected: bool = False, floating: bool | None = None)
 
 
 class Number:
-    """A Python number that depends on the step: the text of an expression, and the numbers that it is made of."""
+    """A Python number that depends on the step: the template of an expression, and the numbers to put into it."""
 
     __slots__ = ("arguments", "floating", "text")
     text: str
@@ -166,7 +166,7 @@ class PythonNumbers:
         return self.asarray(fill_value, dtype=dtype)
 
     def call(self, function: OnNumber, step: Any) -> Number:
-        """`function(step)`, of what Python does better than any formula, such as a search."""
+        """`function(step)`, for what is simpler in Python than as a formula, such as a search."""
         return Number("{}({})", function, step, floating=True)
 
     def __repr__(self) -> str:
@@ -206,7 +206,7 @@ def _compiled(result: Any, otherwise: OnNumber) -> OnNumber:
 
 
 def _written(result: Any, names: dict[str, Any]) -> tuple[list[str], str]:
-    """The statements that a number needs, and the expression that it then is."""
+    """The statements that compute the parts of a number, and the expression for the number itself."""
     order, uses = _ordered(result)
     lines: list[str] = []
     texts: dict[int, str] = {}
@@ -233,7 +233,7 @@ def _written(result: Any, names: dict[str, Any]) -> tuple[list[str], str]:
 
 
 def _ordered(result: Any) -> tuple[list[Number], dict[int, int]]:
-    """The numbers that `result` is made of, each after its own, and how often each is used."""
+    """The numbers inside `result`, each after its own parts, and how often each is used."""
     uses: dict[int, int] = {}
     done: dict[int, Number] = {}
     stack = [result] if isinstance(result, Number) else []

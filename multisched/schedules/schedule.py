@@ -1,7 +1,7 @@
 """The one class of schedules, and the decorator that makes a constructor from a formula.
 
-A schedule should read as its formula. Everything that is not the formula is here: checking and keeping the arguments,
-calling with numbers or arrays, arithmetic, `repr`, equality, hashing and pickling.
+A schedule should read as its formula. Everything else is here: keeping the arguments, calls with numbers or arrays,
+arithmetic, `repr`, equality, hashing and pickling.
 """
 
 import importlib
@@ -91,7 +91,7 @@ class Schedule:
     Raises `ScheduleStepError` if the step is a bool, a string or a complex number.
     """
 
-    # An instance dict, always empty: LambdaLR puts it into its own state, and loads it again.
+    # The instance dict is always empty. LambdaLR saves it in its own state, and loads it again.
     __slots__ = (
         *("__dict__", "__weakref__", "_arguments", "_clock", "_depth", "_edges", "_formula"),
         *("_hash", "_on_number", "_parts", "_places", "_shape", "_size"),
@@ -106,15 +106,15 @@ class Schedule:
         self._clock = clock
         self._edges = edges
         self._hash: int | None = None
-        # What follows is kept, since of a deep composition it would be asked for at every level.
+        # These are kept, because a deep composition asks for them at every level.
         self._places = tuple(_places(arguments))
         self._parts: tuple[Schedule, ...] = tuple(_parts(arguments))
         self._depth: int = 1 + max((part._depth for part in self._parts), default=0)
         self._size: int = 1 + sum(part._size for part in self._parts) + sum(map(_length, arguments.values()))
         shapes = [v.shape for v in arguments.values() if isinstance(v, FrozenArray | Schedule)]
         self._shape = np.broadcast_shapes(*shapes)
-        # A small one is compiled now, since a compiler that traces it could not; a large one when it is first called:
-        # of a deep composition every part would be, too, which takes the square of its size.
+        # A small schedule is compiled now, because torch.compile cannot trace the compilation. A large one is compiled
+        # at its first call: compiling every part of a deep composition would take the square of its size.
         small = not self._shape and self._size <= _SMALL
         self._on_number: OnNumber | None = self._compiled() if small else None
 
@@ -138,7 +138,7 @@ class Schedule:
         if type(step) is float and self._on_number is not None and step - step == 0:
             return self._on_number(step)
         if type(step) in (int, float) and not self._shape:
-            if step - step != 0:  # infinite or NaN, to which Python's own division has no answer
+            if step - step != 0:  # infinite or NaN, for which Python's own division raises
                 with np.errstate(all="ignore"):
                     return float(self(np.asarray(step)))
             self._on_number = self._compiled()
@@ -237,7 +237,7 @@ class Schedule:
         return "".join(self._pieces())
 
     def _pieces(self) -> Iterator[str]:
-        """What `repr` prints, in pieces, of which an error message takes the first."""
+        """The text that `repr` prints, in pieces; an error message takes only the first ones."""
         from multisched.schedules.text import pieces  # which knows the constructors of all schedules
 
         return pieces(self)
@@ -246,7 +246,7 @@ class Schedule:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Schedule":
-        return self  # as of a number or a function: nothing in it changes
+        return self  # nothing in it ever changes, as with a number
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._depth <= _DEEP:
@@ -262,7 +262,7 @@ _DEEP = 50  # from here on pickles are flat, since pickling is recursive
 
 # --- the parts of a schedule -----------------------------------------------------------------------------------------
 def _places(arguments: dict[str, Any]) -> Iterator[tuple[str, int | None]]:
-    """The arguments that are schedules, and those that are lists of schedules, with their lengths."""
+    """The names of the arguments that are schedules, with None, and of lists of schedules, with their lengths."""
     for name, argument in arguments.items():
         if isinstance(argument, Schedule):
             yield name, None
@@ -280,7 +280,7 @@ def _length(argument: Any) -> int:
 
 
 def _rest(schedule: Schedule) -> dict[str, Any]:
-    """The arguments that are no schedules."""
+    """The arguments that are not schedules."""
     places = dict(schedule._places)
     return {name: argument for name, argument in schedule._arguments.items() if name not in places}
 
@@ -302,7 +302,7 @@ def _rebuild(module: str, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _rebuild_nodes(nodes: list[tuple[str, str, dict[str, Any], list[int], tuple[tuple[str, int | None], ...]]]) -> Any:
-    """The last of schedules that are each built of earlier ones."""
+    """Build a list of schedules, each of which may contain earlier ones, and return the last."""
     built: list[Any] = []
     for module, name, rest, numbers, places in nodes:
         parts = iter([built[number] for number in numbers])
@@ -316,8 +316,8 @@ def _parameters(formula: Formula) -> dict[str, inspect.Parameter]:
 
 
 def _checked_step(step: Array) -> Array:
-    """`step` as an array that can count updates."""
-    if type(step) in (int, float):  # an array-valued schedule at a bare number: the host's arrays
+    """`step` as an array of integers or floats; else raise `ScheduleStepError`."""
+    if type(step) in (int, float):  # a schedule of arrays at a bare number gives a NumPy array
         largest = int_max("int64")
         return np.asarray(max(-largest, min(step, largest)) if type(step) is int else step)
     dtype = dtype_name(getattr(step, "dtype", type(step)))
@@ -329,7 +329,7 @@ def _checked_step(step: Array) -> Array:
 
 
 def _at_floats(rule: Schedule, step: Array) -> Array:
-    """A schedule at floating steps: those of 16 bits in single precision, and at NaN, NaN."""
+    """The value at floating steps. Steps of 16 bits are computed in single precision; a step of NaN gives NaN."""
     xp, dtype = namespace_of(step), step.dtype
     if BITS[dtype_name(dtype)] == 16:
         step = xp.astype(step, xp.float32)
@@ -416,7 +416,7 @@ def float_dtype(xp: Namespace, step: Array) -> Any:
 
 
 def largest_step(step: Array) -> float:
-    """The largest number that steps of this dtype can reach: later boundaries would only overflow it."""
+    """The largest number that a step of this dtype can be. A later boundary is never reached, and would overflow."""
     dtype = dtype_name(getattr(step, "dtype", "float64"))
     if kind_of(dtype) != "float":
         return int_max(dtype)
