@@ -1,4 +1,4 @@
-"""Schedules that approach 1: the decays of averages, which warm up while there is little to remember."""
+"""Schedules that approach 1: decays of averages, which are small while there are few values to average."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Schedules made of schedules: one after the other, later, slower, again, within bounds."""
+"""Schedules made of other schedules: joined, delayed, stretched, repeated, kept within bounds."""
 
 from collections.abc import Callable
 from itertools import islice

@@ -1,4 +1,4 @@
-"""Arithmetic of schedules: a schedule and a number, or two schedules, make a schedule."""
+"""Arithmetic of schedules: an operation of a schedule and a number, or of two schedules, is a schedule."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def _same(xp: Namespace, step: Array, **operands: Any) -> list[Array]:
 
 
 def _values(xp: Namespace, step: Array, *operands: Any) -> list[Array]:
-    """The operands at `step`, as arrays that broadcast: axes of the step first, those of one value last."""
+    """The operands at `step`, as arrays that broadcast: first the axes of the step, then those of one value."""
     if xp is python_numbers:
         return [_value(xp, step, operand, 0) for operand in operands]
     steps = len(step.shape)
@@ -51,13 +51,15 @@ def _values(xp: Namespace, step: Array, *operands: Any) -> list[Array]:
 
 
 def _arrays(xp: Namespace, step: Array, *operands: Any) -> list[Array]:
-    """The same for functions that take no bare numbers."""
+    """The same for functions that take arrays alone: bare numbers become arrays."""
     dtype = float_dtype(xp, step)
     return [v if hasattr(v, "dtype") else beside(xp, v, dtype, step) for v in _values(xp, step, *operands)]
 
 
 def _value(xp: Namespace, step: Array, operand: Any, ndim: int) -> Array:
-    if isinstance(operand, int) and abs(operand) > int_max("int32"):  # which a bare integer cannot be everywhere
+    if isinstance(operand, int) and abs(operand) > int_max(
+        "int32"
+    ):  # some frameworks refuse it
         return float(operand)
     if _is_plain(operand):
         return thaw(xp, operand, float_dtype(xp, step), like=step)
@@ -69,7 +71,7 @@ def _value(xp: Namespace, step: Array, operand: Any, ndim: int) -> Array:
 
 
 def _is_plain(operand: Any) -> bool:
-    """Whether this is a number or an array of the rule's own, and not the value of a schedule."""
+    """Whether this is a number or an array among the arguments, and not the value of a schedule."""
     return isinstance(operand, int | float | FrozenArray)
 
 

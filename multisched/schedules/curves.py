@@ -242,7 +242,7 @@ def _straight(xp: Namespace, init: float, end: float, done: Array) -> Array:
 
 
 def towards(xp: Namespace, step: Array, init: float, end: Array, steps: float) -> Array:
-    """A line over the first `steps` steps to a value that is an array. It begins at exactly `init`, and stays inside."""
+    """A line over the first `steps` steps to a value that is an array. It begins at exactly `init`."""
     init, way, begun = float(init), phase(xp, step, 0, steps), passed(xp, step, 0)
     if xp is python_numbers:
         done = way.gone()

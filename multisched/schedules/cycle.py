@@ -1,4 +1,4 @@
-"""Schedules that come back: restarts, triangles, one cycle."""
+"""Schedules that go up and down: restarts, triangles, one cycle, the trapezoid."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from multisched.schedules.schedule import schedule
 __all__ = ["cosine_restarts", "cyclic", "one_cycle", "warmup_stable_decay"]
 
 MOST_CYCLES, MOST_UNEQUAL_CYCLES = 200, 1000
-_LAST_STEP = 2**64  # which no step of any dtype reaches
+_LAST_STEP = 2**64  # no step of any dtype reaches it
 
 
 def _few_unequal_cycles(steps: float, period_mul: float, cycles: int | None, **_: Any) -> None:
@@ -35,7 +35,7 @@ def _cycle_count(value: Any, name: str) -> int:
 
 
 def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:
-    """Where the cycles after the first begin, and where the last one ends."""
+    """The steps at which the second cycle and all later ones begin, and at which the last one ends."""
     starts: list[float] = []
     at, period = steps, steps
     while at < _LAST_STEP and len(starts) < (MOST_CYCLES if cycles is None else cycles):
@@ -121,7 +121,7 @@ def cosine_restarts(
 
 
 def _same_cycles(xp: Namespace, step: Array, steps: float, period_mul: float, cycles: int | None) -> tuple[Way, Array]:
-    """The way of the cycle at hand, and its number, from 0, where all are of one length."""
+    """The way of the current cycle, and its number, from 0, if all cycles have one length."""
     index, over = laps(xp, step, steps)
     index, way = floating(xp, index), phase(xp, over, 0, steps)._replace(over=None)
     if cycles is None:
@@ -133,7 +133,7 @@ def _same_cycles(xp: Namespace, step: Array, steps: float, period_mul: float, cy
 def _longer_cycles(
     xp: Namespace, step: Array, steps: float, period_mul: float, cycles: int | None
 ) -> tuple[Way, Array]:
-    """The same where each is longer than the one before."""
+    """The same if each cycle is longer than the one before."""
     begins = starts(steps, period_mul, cycles)
     begins = [0, *(begins if cycles is None else begins[: cycles - 1])]
     ways = [phase(xp, step, begin, steps * period_mul**i) for i, begin in enumerate(begins)]
@@ -217,7 +217,7 @@ def cyclic(
     if mode == "triangular":
         return between(xp, base, peak, way)
     scale = 0.5 ** floating(xp, index) if mode == "triangular2" else power(xp, gamma, since(xp, step, 0))
-    if gamma > 1:  # which is infinite at last, also where a period begins
+    if gamma > 1:  # the scale becomes infinite, and 0 times it, where a period begins, would be NaN
         scale = xp.where(passed(xp, over, 0), scale, 1.0)
     lower = way._replace(gone=lambda: scale * way.gone(), left=lambda: (1 - scale) + scale * way.left(), over=None)
     return between(xp, base, peak, lower, within=gamma <= 1)
@@ -275,7 +275,7 @@ def one_cycle(
     init_div, end_div:
         The divisors that give the initial value, and from it the final value.
     anneal:
-        "cosine" for half waves, "linear" for lines.
+        "cosine": half waves. "linear": lines.
     three_phase:
         Whether the value first falls to the initial value, in as many updates as it took to rise.
 

@@ -1,4 +1,4 @@
-"""Schedules that go one way: along a line, a power, an exponential, a half wave."""
+"""Schedules that go one way: a line, a power, an exponential, a half wave, a tangent."""
 
 import math
 from typing import Any
@@ -129,7 +129,7 @@ def polynomial(
     if not cycle:
         return along(xp, step, init, end, begin, steps, curve)
     count, over = turns(xp, since(xp, step, begin), steps)
-    multiple = (over == 0) & (count > 0)  # where the time is over, once more
+    multiple = (over == 0) & (count > 0)  # at each end
     scale = float(steps) * (count + 1)
     way = Way(
         lambda: elapsed(xp, step, begin, 2.0**100) / scale,  # finite
@@ -192,9 +192,9 @@ def exponential(
     0.5
     """
     if staircase and is_whole(xp, step) and steps == int(steps):
-        begin = math.ceil(begin)  # where the first whole step lies; a part of a step completes nothing
+        begin = math.ceil(begin)  # the first whole step after the beginning: part of a step completes nothing
     late = since(xp, step, begin)
-    if init == 0:  # whose product with an infinite growth would be NaN
+    if init == 0:  # 0 times an infinite growth would be NaN
         value = constant_like(xp, step, 0.0)
     else:
         value = init * (power(xp, rate, laps(xp, late, steps)[0]) if staircase else power(xp, rate, late, steps))
@@ -291,14 +291,14 @@ def tanh(
     """
     if steps == 0:
         return along(xp, step, init, end, 0, 0)
-    # (1 - tanh(x)) / 2 = 1 / (1 + exp(2 * x)), which has all of its digits near 0. The time is measured in whole steps
-    # from where x is about 0, since there the curve is steepest.
+    # (1 - tanh(x)) / 2 = 1 / (1 + exp(2 * x)), which keeps its digits near 0. Time is counted in whole steps from about
+    # x = 0, where the curve is steepest.
     rate = 2 * (upper - lower) / steps
     middle = round(min(max(-2 * lower / rate, 0), steps)) if rate else 0
     start = 2 * lower + rate * middle
     if steps < 2**24:
         late = elapsed(xp, step, 0, steps) - middle
-    else:  # which single precision does not hold
+    else:  # single precision does not hold so many steps
         late = elapsed(xp, step, middle, steps - middle) - remaining(xp, step, 0, middle)
     way = Way(
         lambda: 1 / (1 + growth(xp, -rate, late, -start, steps)),

@@ -1,4 +1,4 @@
-"""Schedules that fall as the inverse of the time, or of its root."""
+"""Schedules that fall as the inverse of the time, or of its square root."""
 
 from multisched.arguments import optional
 from multisched.arrays import Array, Namespace
@@ -40,7 +40,7 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     >>> lr(0), lr(10), lr(30)
     (1.0, 0.5, 0.25)
     """
-    if rate == 0:  # times an infinite step
+    if rate == 0:  # 0 times an infinite step would be NaN
         return constant_like(xp, step, float(init))
     periods = turns(xp, step, steps)[0] if staircase else elapsed(xp, step, 0) / float(steps)
     return init / (1 + rate * periods)

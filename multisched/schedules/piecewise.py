@@ -121,7 +121,7 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
         A key is negative, NaN, or given twice, as 4 and "4". `StepKeyTypeError` if it is a bool, a float or not a
         number.
     ScheduleValueError:
-        A value is not real, or the shapes differ.
+        A value is not a real number, or the shapes differ.
 
     Source: `symjax.nn.schedules.PiecewiseConstant`.
 
@@ -134,7 +134,7 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
     >>> lr
     piecewise_constant(0.1, {4: 1, 8: 2})
     """
-    if steps_and_values and steps_and_values[0][0] == 0:  # which rules before 0, too
+    if steps_and_values and steps_and_values[0][0] == 0:  # a value from step 0 on also holds before 0
         init, steps_and_values = steps_and_values[0][1], Steps(steps_and_values[1:])
     if xp is python_numbers and len(steps_and_values) > _FEW:
         return xp.call(_found([float(init), *(float(v) for _, v in steps_and_values)], steps_and_values), step)
@@ -151,7 +151,7 @@ def piecewise_constant(xp: Namespace, step: Array, init: Any, steps_and_values: 
     return result
 
 
-_FEW = 4  # keys up to which comparing with each beats a search
+_FEW = 4  # with so few keys, comparing with each is faster than a search
 
 
 def _found(values: list[float], steps_and_values: Steps) -> Callable[[float], float]:

@@ -1,7 +1,7 @@
 """Rules as text: the expression that builds them, with no more parentheses than it needs.
 
-The text comes in pieces, from a stack of what is still to be written: no rule is nested so deep that it overflows
-Python's own stack, and an error message takes the first pieces of a long text without the rest.
+The text comes in pieces, from a stack of what is still to be written. So no rule is nested too deep for Python's own
+stack, and an error message takes the first pieces of a long text without computing the rest.
 """
 
 import inspect
@@ -42,7 +42,7 @@ def pieces(rule: Any) -> Iterator[str]:
 
 
 def _parts(value: Any, least: int) -> list[_Part]:
-    """What a value is written of, in parentheses where it binds less tightly than it must."""
+    """The pieces of a value, in parentheses if it binds less tightly than `least`."""
     if isinstance(value, Schedules):
         return ["[", *_separated([[(item, _SUM)] for item in value]), "]"]
     if isinstance(value, Schedule) and value._formula in _INFIX:
@@ -60,7 +60,7 @@ def _parts(value: Any, least: int) -> list[_Part]:
 
 
 def _call(rule: Any, name: str | None, arguments: dict[str, Any]) -> list[_Part]:
-    """A call of the constructor: arguments without a default by position, the others, where they differ, by name."""
+    """A call of the constructor: arguments without a default by position, others by name if they differ from it."""
     if isinstance(rule, Schedule):
         name, parameters = name or rule.name, inspect.signature(rule._formula).parameters
     else:
