@@ -57,9 +57,7 @@ def _arrays(xp: Namespace, step: Array, *operands: Any) -> list[Array]:
 
 
 def _value(xp: Namespace, step: Array, operand: Any, ndim: int) -> Array:
-    if isinstance(operand, int) and abs(operand) > int_max(
-        "int32"
-    ):  # some frameworks refuse it
+    if isinstance(operand, int) and abs(operand) > int_max("int32"):  # some frameworks refuse it
         return float(operand)
     if _is_plain(operand):
         return thaw(xp, operand, float_dtype(xp, step), like=step)
