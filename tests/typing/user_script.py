@@ -107,11 +107,13 @@ def train(folder: Path) -> list[float]:
     average: ms.Declared
     average, fixed = ms.ExponentialMovingAverage(w, 0.5)
     recent, before = ms.SimpleMovingAverage(w, n=3)
-    named: ms.Tensor = ms.declare(ms.piecewise_constant(1.0, {}), name="constant", dtype="float32")
+    named: ms.Declared = ms.declare(ms.piecewise_constant(1.0, {}), name="constant", dtype="float32")
+    uniform: ms.Declared
+    uniform, _ = ms.declare(ms.swa(), w)
     error: ms.Tensor = w - x
     updates: dict[ms.Variable, ms.Tensor] = {w: w - lr * error, **ms.get_updates(scope="/*")}
     step: ms.Function = ms.function(x, outputs={"error": error, "rates": (lr, named)}, updates=updates)
-    read: ms.Function = ms.function(outputs=[average, fixed, recent, before], jit=False)
+    read: ms.Function = ms.function(outputs=[average, fixed, recent, before, uniform], jit=False)
     for _ in range(4):
         step([1.0, 2.0], device_get=True)
     state: Mapping[str, Any] = step.state
@@ -180,6 +182,9 @@ def mistakes(x: ms.Placeholder, w: ms.Variable) -> None:
     ms.Placeholder()  # type: ignore[call-arg]
     ms.function(w)  # type: ignore[arg-type]
     ms.function(x, output=x)  # type: ignore[call-arg]
+    ms.declare(ms.swa())  # type: ignore[call-overload]
+    ms.declare(0.1)  # type: ignore[call-overload]
+    ms.use_backend(3)  # type: ignore[arg-type]
     ms.get_variables(name=w)  # type: ignore[arg-type]
     ms.get_updates(variables=[x])  # type: ignore[list-item]
     ms.add_updates({x: x})  # type: ignore[dict-item]
