@@ -65,6 +65,7 @@ for wrong, error in (("inverse_log(0.1, 0)", "positive"), ("inverse_lag(0.1, 1)"
 lr = ms.parse("acme.Ramp(0.1, 20)")
 assert [lr(step) for step in (0, 10, 20, 60, 100)] == [0, 0.05, 0.1, 0.05, 0]
 assert repr(lr) == "warmup(linear(0.1, 0, 80), 20)" and ms.from_config(lr.to_config()) == lr
+assert ms.from_config({"name": "acme.Ramp", "lr": 0.1, "warmup": 20}) == lr
 """
 
 
