@@ -60,8 +60,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _is_ours(metafunc: pytest.Metafunc) -> bool:
-    definitions: Any = getattr(metafunc, "_arg2fixturedefs", {}).get("backend")
-    return bool(definitions) and definitions[-1].func.__module__ == __name__
+    """Whether the fixture `backend` of a test is that of this plugin, or one that overrides it and asks for it."""
+    definitions: Any = getattr(metafunc, "_arg2fixturedefs", {}).get("backend", ())
+    for definition in reversed(definitions):
+        if definition.func.__module__ == __name__:
+            return True
+        if "backend" not in definition.argnames:
+            return False
+    return False
 
 
 def _is_parametrized(metafunc: pytest.Metafunc) -> bool:

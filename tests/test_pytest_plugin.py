@@ -25,6 +25,16 @@ def backend():
 def test_it(backend):
     assert backend == "their own"
 """
+NARROWER = """
+import pytest
+
+@pytest.fixture
+def backend(backend):
+    return backend if backend == "numpy" else pytest.skip("only NumPy")
+
+def test_it(backend):
+    assert backend == "numpy"
+"""
 PARAMETRIZED = """
 import pytest
 
@@ -67,3 +77,9 @@ def test_what_others_call_backend_is_left_alone(tmp_path, text, passed):
     """A project that has a fixture or a parameter of this name keeps it."""
     status, output = ran(tmp_path, text)
     assert (status, f"{passed} passed" in output) == (0, True), output
+
+
+def test_a_fixture_that_asks_for_ours_runs_over_its_backends(tmp_path):
+    """A project may override the fixture by one that asks for it, as to skip some backends."""
+    status, output = ran(tmp_path, NARROWER, "--backends=numpy,array_api_strict")
+    assert (status, "1 passed, 1 skipped" in output) == (0, True), output

@@ -4,13 +4,12 @@ import math
 import warnings
 
 import pytest
+from helpers_callbacks import DECAY, reference
 
 import multisched as ms
 from multisched import errors
 
 torch = pytest.importorskip("torch", reason="attach is about torch's optimizers, and torch is not installed")
-
-DECAY = 0.75
 
 
 def training(make=torch.optim.SGD, **options):
@@ -24,14 +23,6 @@ def training(make=torch.optim.SGD, **options):
         optimizer.step()
 
     return model, optimizer, step
-
-
-def reference(weights, decay=DECAY):
-    """The moving average of weights, in double precision."""
-    mean = weights[0]
-    for weight in weights[1:]:
-        mean = mean * decay + weight * (1 - decay)
-    return mean
 
 
 def value(average):

@@ -2,9 +2,9 @@
 
 import math
 import pickle
-import warnings
 
 import pytest
+from helpers_callbacks import BATCHES, DECAY, RESUMED, gone_on, quietly, reference, value
 
 import multisched as ms
 from multisched import errors
@@ -12,9 +12,6 @@ from multisched.integrations import lightning as integration
 
 torch = pytest.importorskip("torch", reason="Lightning needs torch, which is not installed")
 lightning = pytest.importorskip("lightning", reason="the test is about Lightning, which is not installed")
-
-DECAY = 0.75
-BATCHES = 8
 
 
 class Module(lightning.LightningModule):
@@ -63,12 +60,6 @@ def trainer(folder, *callbacks, **options):
     )
 
 
-def quietly(function, *args, **kwargs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice about workers and the like
-        return function(*args, **kwargs)
-
-
 def fit(folder, *callbacks, module=None, ckpt_path=None, **options):
     """A module that was trained, and its trainer."""
     module = Module() if module is None else module
@@ -77,21 +68,9 @@ def fit(folder, *callbacks, module=None, ckpt_path=None, **options):
     return module, made
 
 
-def reference(weights, decay=DECAY):
-    """The moving average of weights, in double precision."""
-    mean = weights[0]
-    for weight in weights[1:]:
-        mean = mean * decay + weight * (1 - decay)
-    return mean
-
-
 def weights_of(module):
     """The weight after each step."""
     return [*module.trained[1:], module.layer.weight.item()]
-
-
-def value(callback):
-    return callback.average.value["layer.weight"].item()
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
@@ -229,25 +208,6 @@ def test_another_rule_is_an_error(tmp_path):
     with pytest.raises(errors.CheckpointMismatch, match=r"ema\(0.75\)") as raised:
         fit(tmp_path, integration.AverageCallback(ms.swa()), limit_val_batches=0, ckpt_path=tmp_path / "run.ckpt")
     assert "swa()" in str(raised.value)
-
-
-def gone_on(mean, weights, share, first):
-    """The average after more weights, the first of them that of update `first`, in double precision."""
-    for n, weight in enumerate(weights, first):
-        mean += share(n) * (weight - mean)
-    return mean
-
-
-RESUMED = {  # the rule that goes on with an average of ema(DECAY): (resume_rule, rule given, rule then, its share)
-    "mine": ("mine", ms.swa(), ms.swa(), lambda n: 1 / (n + 1)),
-    "mine, debiased": (
-        "mine",
-        ms.ema(0.9, debias=True),
-        ms.ema(0.9, debias=True),
-        lambda n: 0.1 / (1 - 0.9 ** (n + 1)),
-    ),
-    "theirs": ("theirs", ms.swa(), ms.ema(DECAY), lambda n: 1 - DECAY),
-}
 
 
 @pytest.mark.parametrize(("whose", "given", "then", "share"), RESUMED.values(), ids=RESUMED)

@@ -1,9 +1,9 @@
 """The Hugging Face callback, under the real `transformers.Trainer`, on the CPU."""
 
 import math
-import warnings
 
 import pytest
+from helpers_callbacks import BATCHES, DECAY, RESUMED, gone_on, quietly, reference, value
 
 import multisched as ms
 from multisched import errors
@@ -14,9 +14,6 @@ transformers = pytest.importorskip("transformers", reason="the test is about tra
 safetensors = pytest.importorskip("safetensors", reason="transformers saves by it, and it is not installed")
 pytest.importorskip("safetensors.torch", reason="transformers saves by it, and it is not installed")
 pytest.importorskip("accelerate", reason="transformers' Trainer needs Accelerate, which is not installed")
-
-DECAY = 0.75
-BATCHES = 8
 
 
 class Model(torch.nn.Module):
@@ -59,12 +56,6 @@ class Data(torch.utils.data.Dataset):
         return {"x": self.values[index], "labels": self.values[index]}
 
 
-def quietly(function, *args, **kwargs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # transformers' own
-        return function(*args, **kwargs)
-
-
 def trainer(folder, *callbacks, model=None, eval_dataset=None, **options):
     options = {
         "num_train_epochs": 2,
@@ -100,18 +91,6 @@ def train(folder, *callbacks, resume=None, **options):
     made = trainer(folder, *callbacks, noted, **options)
     quietly(made.train, resume_from_checkpoint=resume)
     return made, noted.weights
-
-
-def reference(weights, decay=DECAY):
-    """The moving average of weights, in double precision."""
-    mean = weights[0]
-    for weight in weights[1:]:
-        mean = mean * decay + weight * (1 - decay)
-    return mean
-
-
-def value(callback):
-    return callback.average.value["layer.weight"].item()
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -192,25 +171,6 @@ def test_another_rule_is_an_error(tmp_path):
     assert "swa()" in str(raised.value)
 
 
-def gone_on(mean, weights, share, first):
-    """The average after more weights, the first of them that of update `first`, in double precision."""
-    for n, weight in enumerate(weights, first):
-        mean += share(n) * (weight - mean)
-    return mean
-
-
-RESUMED = {  # the rule that goes on with an average of ema(DECAY): (resume_rule, rule given, rule then, its share)
-    "mine": ("mine", ms.swa(), ms.swa(), lambda n: 1 / (n + 1)),
-    "mine, debiased": (
-        "mine",
-        ms.ema(0.9, debias=True),
-        ms.ema(0.9, debias=True),
-        lambda n: 0.1 / (1 - 0.9 ** (n + 1)),
-    ),
-    "theirs": ("theirs", ms.swa(), ms.ema(DECAY), lambda n: 1 - DECAY),
-}
-
-
 @pytest.mark.parametrize(("whose", "given", "then", "share"), RESUMED.values(), ids=RESUMED)
 def test_resuming_by_a_rule(tmp_path, whose, given, then, share):
     """`resume_rule` says by which rule the average of a checkpoint goes on; it is `callback.rule` then, and saved."""
@@ -244,13 +204,18 @@ def test_the_best_model_comes_with_its_average(tmp_path):
     assert math.isclose(value(callback), averages[best], rel_tol=1e-6)
 
 
-def test_an_exception_in_evaluation(tmp_path):
-    """After an evaluation that raised, the next step trains the trained weights, not the average."""
-    callback = integration.AverageCallback(ms.ema(DECAY))
-    made, weights = train(tmp_path, callback)
+def failed_in_evaluation(folder):
+    """A trainer whose evaluation has raised, and the weights of its steps."""
+    made, weights = train(folder, integration.AverageCallback(ms.ema(DECAY)))
     made.model.fail = True
     with pytest.raises(ArithmeticError):
         quietly(made.evaluate)
+    return made, weights
+
+
+def test_an_exception_in_evaluation(tmp_path):
+    """After an evaluation that raised, the next step trains the trained weights, not the average."""
+    made, weights = failed_in_evaluation(tmp_path)
     assert made.model.layer.weight.item() == pytest.approx(reference(weights), rel=1e-6)
     quietly(made.training_step, made.model, {"x": torch.ones(1, 1), "labels": torch.ones(1, 1)})
     assert made.model.layer.weight.item() == weights[-1]
@@ -384,10 +349,6 @@ def test_a_pretrained_model_with_tied_weights(tmp_path):
 
 def test_an_exception_in_evaluation_and_a_save(tmp_path):
     """After an evaluation that raised, what is saved is the trained model."""
-    callback = integration.AverageCallback(ms.ema(DECAY))
-    made, weights = train(tmp_path, callback)
-    made.model.fail = True
-    with pytest.raises(ArithmeticError):
-        quietly(made.evaluate)
+    made, weights = failed_in_evaluation(tmp_path)
     quietly(made.save_model, str(tmp_path / "saved"))
     assert weight_in(tmp_path / "saved") == weights[-1]
