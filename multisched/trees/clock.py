@@ -1,7 +1,7 @@
-"""How many updates there were, and what share the value of the next one has.
+"""How many updates there were, and which share the next value has.
 
-While all is known, both are Python numbers, and the share is worked out on the host. With a mask that only a device
-knows they move there, and stay.
+While the host knows every mask, count and weight are Python numbers, and the share is computed on the host. From the
+first mask on that only a device knows, they are arrays on that device.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class Clock(NamedTuple):
     count: Any = 0
     weight: Any = 0.0
     on_device: "_OnDevice | None" = None
-    """What counts on a device: it is kept here, by the average that uses it."""
+    """The compiled function that counts on the device, kept alive by the average that uses it."""
 
     def next(self, rule: Mean, backend: Backend, where: Any, dtype: str = "float32") -> tuple[Any, "Clock"]:
         """The share of the value of this update, and the clock after it; on a device, in a floating dtype."""
@@ -34,14 +34,14 @@ class Clock(NamedTuple):
         return share, Clock(count, weight, run)
 
     def known(self, backend: Backend) -> "Clock":
-        """The same, on the host."""
+        """The same clock, on the host."""
         if isinstance(self.count, int):
             return self
         return Clock(int(backend.to_numpy(self.count)), float(backend.to_numpy(self.weight)))
 
 
 def _scalar(backend: Backend, value: Any, dtype: str, device: Any) -> Any:
-    """A number on a device, which is not waited for."""
+    """A number as a 0-d array on a device, without waiting for it."""
     if backend.owns(value):
         moves = device is not None and backend.device_of(value) != device
         return backend.asarray(value, dtype, device) if moves else value
@@ -65,7 +65,7 @@ class _OnDevice:
 
 
 _compiled: "WeakValueDictionary[tuple[Any, Mean], _OnDevice]" = WeakValueDictionary()
-"""Averages by one rule share what is compiled, which is dropped with the last of them: each takes about a megabyte."""
+"""Averages of one rule share the compiled function, about a megabyte, which is dropped with the last of them."""
 
 
 def _on_device(backend: Backend, rule: Mean) -> _OnDevice:

@@ -1,4 +1,4 @@
-"""Which leaves share one array of the state.
+"""Which leaves share one array of the average.
 
 An update of a small array costs its overhead and not its bytes, so small leaves of one dtype on one device lie one
 after another in a buffer, which is updated at once. Leaves of one shape lie side by side, and can be stacked at once.
@@ -9,9 +9,9 @@ from math import prod
 from typing import NamedTuple
 
 SMALL = 8 * 1024
-"""Elements up to which a leaf is packed."""
+"""The most elements that a packed leaf has."""
 LARGEST = 32 * 1024 - 1
-"""Elements of a buffer, at most: from 32 Ki on torch calls for all threads, who take long to come on a busy machine."""
+"""The most elements of a buffer. From 32 Ki on, torch uses all its threads, which takes long on a busy machine."""
 LARGEST_EXCHANGED = 1024 * 1024
 """The same where arrays are exchanged, in one compiled call for all of them."""
 

@@ -1,4 +1,4 @@
-"""Where the leaves of a model stand, so that those which a block exchanges can be put back."""
+"""Where the leaves of a model stand, so that leaves that a block has replaced can be put back."""
 
 from collections.abc import Container
 from functools import partial
@@ -17,21 +17,21 @@ class Places:
         self._structure, self._tree = structure, tree
         here = structure.of(tree)
         self._leaves = {name: leaf for name, leaf in zip(here.names, here.leaves(tree), strict=True) if name in names}
-        self._parts = [(part, [self._leaves.get(name) for name in of_part]) for part, of_part in here.containers()]
+        self._containers = [(each, [self._leaves.get(name) for name in names]) for each, names in here.containers()]
         self._slots = [slot for name, *slot in here.slots(tree) if name is None or name in names]
 
     def restoring(self) -> list[Write]:
-        """What puts leaves back where others stand now, as far as there is such a place."""
+        """The writes that put leaves back where others stand now, if the place still exists."""
         writes: list[Write] = []
         for holder, key, node in self._slots:
             if (key in holder if isinstance(holder, dict) else key < len(holder)) and holder[key] is not node:
                 writes.append(partial(setitem, holder, key, node))
-        for part, leaves in self._parts:
-            writes += part.restoring(leaves) if hasattr(part, "restoring") else []
+        for container, leaves in self._containers:
+            writes += container.restoring(leaves) if hasattr(container, "restoring") else []
         return writes
 
     def lost(self) -> list[str]:
-        """The names of leaves in whose place there is something else now, or nothing."""
+        """The names of the leaves whose place holds something else now, or is gone."""
         try:
             now_here = Structure(self._tree)
             now = dict(zip(now_here.names, now_here.leaves(self._tree), strict=True))
@@ -41,7 +41,7 @@ class Places:
 
     @property
     def are_kept(self) -> bool:
-        """Whether all leaves stand where they stood; quicker than `lost`."""
+        """Whether all leaves still stand in their places; faster than `lost`."""
         here = self._structure.of(self._tree)
         try:
             now = dict(zip(here.names, here.leaves(self._tree), strict=True))

@@ -64,9 +64,9 @@ class Pool:
         key: Any = None,
         memo: dict[str, Any] | None = None,
     ) -> list[Write]:
-        """What blends a value for each leaf into what is held; a share of None copies. `key` is of the random bits.
+        """The writes that blend a value for each leaf into the average; a share of None copies. `key` is for rounding.
 
-        `memo` is what an adapter may know of leaves that are where they were, see `RunsWithMemo`.
+        `memo` has the notes of the adapter about leaves at the same addresses, see `RunsWithMemo`.
         """
         if not self.groups:
             return []
@@ -86,7 +86,7 @@ class Pool:
         return [*writes, *(_column(held, parts, i) for i, held in enumerate((self.arrays, *self.rests)))]
 
     def _blending_apart(self, leaves: Sequence[Array], share: float, where: Any) -> list[Write]:
-        """What blends by a share that is 0 or 1 in some of the dtypes in which leaves are held, and not in others."""
+        """The writes for a share that is 0 or 1 in some of the dtypes of the pool, and not in others."""
         writes: list[Write] = []
         for i, runs in enumerate(self._local_runs(leaves)):
             exact = exact_share(share, self.dtypes[self.groups[i].leaves[0]])
@@ -97,11 +97,11 @@ class Pool:
         return writes
 
     def _runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
-        """Leaves as the groups have them."""
+        """The leaves in the order and the runs of the groups."""
         return [[[leaves[i] for i in run] for run in group.runs] for group in self.groups]
 
     def _local_runs(self, leaves: Sequence[Array]) -> list[list[list[Array]]]:
-        """The same, of the parts of leaves that lie here."""
+        """The same, with the local part of each leaf."""
         return self._runs([self._backend.local(leaf) for leaf in leaves] if self.distributed else leaves)
 
     def _alike(self) -> bool:
@@ -109,7 +109,7 @@ class Pool:
         return len({self._backend.placed(array) for array in self.arrays}) == 1
 
     def loading(self, parts: Sequence[Sequence[Array]]) -> list[Write]:
-        """What holds other arrays for each leaf, each in its own dtype: of the average, and of what rounding took."""
+        """The writes that load arrays for each leaf: of the average, and of what rounding took from it."""
         each = zip([self.arrays, *self.rests], parts, strict=True)
         return [write for held, leaves in each for write in blending(self._backend, held, self._runs(leaves), None)]
 
@@ -119,21 +119,21 @@ class Pool:
         return [array for held in (self.arrays, *self.rests) for array in held]
 
     def renew(self) -> None:
-        """Make arrays again that a call consumed and never gave back; what they held is lost."""
+        """Replace arrays that a failed call has consumed by new ones; their values are lost."""
         renewed = getattr(self._backend, "renewed", self._backend.xp.zeros_like)
         for held in (self.arrays, *self.rests):
             held[:] = [renewed(array) if is_deleted(array) else array for array in held]
 
     # --- reading
     def views(self) -> list[Array]:
-        """The average of each leaf, of the part that lies here; it shares memory where it can."""
+        """The average of each leaf, or of its local part. Shares memory with the pool where possible."""
         arrays = self.arrays
         if self.rounding is not None:
             arrays = [self.rounding.value(parts) for parts in zip(self.arrays, *self.rests, strict=True)]
         return self.taken_apart(arrays)
 
     def taken_apart(self, arrays: Sequence[Array]) -> list[Array]:
-        """Arrays of the groups as one for each leaf."""
+        """The arrays of the groups, taken apart into one array for each leaf."""
         xp = self._backend.xp
         found: dict[int, Array] = {}
         for array, group in zip(arrays, self.groups, strict=True):
@@ -145,9 +145,9 @@ class Pool:
         return [found[i] for i in range(len(found))]
 
     def read(self, dtypes: Sequence[str] | None = None) -> list[Array]:
-        """A copy of the average of each leaf, spread as the leaf is, in the dtypes given or those in which it is held.
+        """A copy of the average of each leaf, distributed as the leaf is.
 
-        What is rounded is read in float32.
+        `dtypes` are those of the copies. Default: those in which the average is held, or float32 for a rounded one.
         """
         if not self.groups:
             return []
@@ -170,11 +170,11 @@ class Pool:
         return self._backend.copy(view) if view.dtype == wanted else self._backend.xp.astype(view, wanted)
 
     def spread(self, parts: Sequence[Array]) -> list[Array]:
-        """Parts that lie here as the distributed arrays that they are of."""
+        """The distributed arrays of which these are the local parts."""
         pairs = zip(parts, self.like, strict=True)
         return [part if like is None else self._backend.spread(part, like) for part, like in pairs]
 
 
 def _column(held: list[Array], parts: list[Any], number: int) -> Write:
-    """What puts one array of each of `parts`, as they are by then, into `held`."""
+    """The write that puts one array of each of `parts` into `held`, as `parts` are when it is made."""
     return partial(setitem, held, slice(None), map(itemgetter(number), parts))

@@ -1,6 +1,6 @@
 """The leaves of a model, by name: of nested containers, of modules, of what a framework has registered as a tree.
 
-Containers of Python, and classes registered with optree, are taken apart by optree; what is a leaf to it may be a
+optree takes apart the containers of Python and classes that are registered with it. What it takes for a leaf may be a
 container of a framework, such as a `torch.nn.Module` or an Equinox module, which the backend takes apart.
 """
 
@@ -22,10 +22,10 @@ class Structure:
     def __init__(self, tree: Any):
         accessors, outer, self._spec = _optree().tree_flatten_with_accessor(tree)
         self._accessors = accessors
-        self._parts = [_container(node) for node in outer]
-        self._plain = not any(part is not None for part in self._parts)
+        self._containers = [_container(node) for node in outer]
+        self._plain = not any(container is not None for container in self._containers)
         paths = [".".join(map(_entry_name, accessor)) for accessor in accessors]
-        self.names = tuple(_names(paths, self._parts))
+        self.names = tuple(_names(paths, self._containers))
         if len(set(self.names)) < len(self.names):
             twice = sorted({name for name in self.names if self.names.count(name) > 1})
             raise DuplicatePath(f"Two leaves of the tree have the name {twice[0]!r}; names tell them apart.")
@@ -35,7 +35,7 @@ class Structure:
     @property
     def is_container(self) -> bool:
         """Whether the whole tree is one container of a framework."""
-        return len(self._parts) == 1 and self._parts[0] is not None
+        return len(self._containers) == 1 and self._containers[0] is not None
 
     def of(self, tree: Any) -> "Structure":
         """The structure of a tree of these leaves, which may be built otherwise; raises `TreeMismatch` for another."""
@@ -48,19 +48,21 @@ class Structure:
     def containers(self) -> Iterator[tuple[Container, list[str]]]:
         """The containers of frameworks, with the names of their leaves."""
         rest = iter(self.names)
-        for part in self._parts:
-            if part is None:
+        for container in self._containers:
+            if container is None:
                 next(rest)
             else:
-                yield part, [next(rest) for _ in part.names]
+                yield container, [next(rest) for _ in container.names]
 
     def slots(self, tree: Any) -> Iterator[tuple[str | None, Any, Any, Any]]:
         """What stands in dicts and lists of a tree: (name, dict or list, key, node); no name for a whole container."""
         rest = iter(self.names)
-        for accessor, part, node in zip(self._accessors, self._parts, self._spec.flatten_up_to(tree), strict=True):
-            name = next(rest) if part is None else None
-            if part is not None:
-                for _ in part.names:
+        for accessor, container, node in zip(
+            self._accessors, self._containers, self._spec.flatten_up_to(tree), strict=True
+        ):
+            name = next(rest) if container is None else None
+            if container is not None:
+                for _ in container.names:
                     next(rest)
             holder = accessor[:-1](tree) if len(accessor) else None
             if isinstance(holder, dict | list):
@@ -79,11 +81,11 @@ class Structure:
         if self._plain:
             return outer
         leaves: list[Any] = []
-        for node, part in zip(outer, self._parts, strict=True):
-            if part is None:
+        for node, container in zip(outer, self._containers, strict=True):
+            if container is None:
                 leaves.append(node)
                 continue
-            inner = part.read(node)
+            inner = container.read(node)
             if inner is None:
                 return None
             leaves += inner
@@ -107,7 +109,7 @@ class Structure:
     def rebuild(self, leaves: Sequence[Any]) -> Any:
         """The tree of these leaves. A module is given back as a dict of its names."""
         rest = iter(leaves)
-        outer = [next(rest) if p is None else p.rebuild([next(rest) for _ in p.names]) for p in self._parts]
+        outer = [next(rest) if p is None else p.rebuild([next(rest) for _ in p.names]) for p in self._containers]
         return _optree().tree_unflatten(self._spec, outer)
 
 
@@ -137,9 +139,9 @@ def loaded_backends() -> Iterator[Any]:
             yield get_backend(name)
 
 
-def _names(paths: list[str], parts: list[Container | None]) -> Iterator[str]:
-    for path, part in zip(paths, parts, strict=True):
-        if part is None:
+def _names(paths: list[str], containers: list[Container | None]) -> Iterator[str]:
+    for path, container in zip(paths, containers, strict=True):
+        if container is None:
             yield path or WHOLE
         else:
-            yield from (".".join(filter(None, (path, name))) or WHOLE for name in part.names)
+            yield from (".".join(filter(None, (path, name))) or WHOLE for name in container.names)

@@ -1,7 +1,7 @@
-"""What writes averages and models, prepared by the backend for `commit`, which makes all of it one step.
+"""The writes of averages and models, prepared by the backend, so that `commit` can make all of them as one step.
 
-An adapter may say how in methods of its own: `blend_writes`, `blend_by_writes`, `writer` and `committing`; see
-`Extras`. For an adapter that does not, what can be computed beforehand is.
+An adapter may prepare them in methods of its own: `blend_writes`, `blend_by_writes`, `writer` and `committing`; see
+`Extras`. For an adapter without them, as much as possible is computed beforehand.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +15,12 @@ from multisched.runtime.protocol import Backend, Write
 
 
 def blending(backend: Backend, old: list[Any], new: Any, share: Any, where: Any = None) -> list[Write]:
-    """What does `Backend.blend`; after it, `old` has the arrays."""
+    """The writes that do what `Backend.blend` does; after them, `old` has the new arrays."""
     return _prepared(backend, "blend", old, (old, new, share, where))
 
 
 def blending_by(backend: Backend, step: Any, old: list[Any], new: Any, *scalars: Any) -> list[Write]:
-    """What does `Backend.blend_by`; after it, `old` has the arrays."""
+    """The writes that do what `Backend.blend_by` does; after them, `old` has the new arrays."""
     return _prepared(backend, "blend_by", old, (step, old, new, *scalars))
 
 
@@ -36,7 +36,7 @@ def _prepared(backend: Backend, method: str, old: list[Any], arguments: Sequence
 
 
 def overwriting(backend: Backend, target: Any, value: Any) -> Write:
-    """What does `Backend.write`; a `TypeError` or a `ValueError` if it is known already that it cannot."""
+    """The write that does what `Backend.write` does; `TypeError` or `ValueError` if it is known that it cannot."""
     prepare = prepared_by(backend, "writer", "write")
     if prepare is None:
         return partial(backend.write, target, value)
@@ -45,7 +45,7 @@ def overwriting(backend: Backend, target: Any, value: Any) -> Write:
 
 
 def perform(backend: Backend, writes: Iterable[Write], targets: Iterable[Any] = ()) -> None:
-    """Do all of it: no interrupt comes in between. `targets` are arrays of the user's that are written."""
+    """Make all writes, with no interrupt in between. `targets` are the arrays of the user that are written."""
     committing: Callable[..., AbstractContextManager[Any]] = getattr(backend, "committing", nullcontext)
     with committing(targets):
         commit(list(writes))
