@@ -4,6 +4,7 @@ pytest loads this file wherever multisched is installed, so it imports no framew
 for no fixture of that name or have one of their own.
 """
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -71,10 +72,8 @@ def _is_ours(metafunc: pytest.Metafunc) -> bool:
 
 
 def _is_parametrized(metafunc: pytest.Metafunc) -> bool:
-    marks = metafunc.definition.iter_markers("parametrize")
-    return any(
-        "backend" in (mark.args[0] if isinstance(mark.args[0], str) else " ".join(mark.args[0])) for mark in marks
-    )
+    named = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    return any("backend" in (re.split(r"[, ]+", names) if isinstance(names, str) else names) for names in named)
 
 
 @pytest.fixture

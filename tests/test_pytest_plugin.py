@@ -10,8 +10,10 @@ import sys
 assert not {"jax", "torch"} & set(sys.modules), "the plugin imports no framework"
 
 import multisched as ms
+import pytest
 
-def test_schedule(backend):
+@pytest.mark.parametrize("of_the_backend", [True])
+def test_schedule(backend, of_the_backend):
     assert ms.get_backend().name == backend
     ms.testing.check_schedule(ms.linear(1.0, 0.0, 4), backends=[backend])
 """
@@ -55,15 +57,15 @@ def ran(folder, text, *arguments):
 def test_the_fixture_runs_over_the_backends_that_are_named(tmp_path):
     """Once for each, and nothing is imported for it beforehand."""
     status, output = ran(tmp_path, OURS, "--backends=numpy,array_api_strict")
-    assert (status, "test_schedule[numpy] PASSED" in output) == (0, True), output
-    assert "test_schedule[array_api_strict] PASSED" in output
+    assert (status, "test_schedule[numpy-True] PASSED" in output) == (0, True), output
+    assert "test_schedule[array_api_strict-True] PASSED" in output
 
 
 def test_a_setting_names_them_too(tmp_path):
     """`multisched_backends` in the configuration of pytest; what is not installed is left out."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nmultisched_backends = array_api_strict no_such_backend\n")
     status, output = ran(tmp_path, OURS)
-    assert (status, "1 passed" in output, "[array_api_strict] PASSED" in output) == (0, True, True), output
+    assert (status, "1 passed" in output, "[array_api_strict-True] PASSED" in output) == (0, True, True), output
 
 
 def test_a_backend_that_is_not_there_is_an_error(tmp_path):
