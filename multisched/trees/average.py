@@ -31,7 +31,7 @@ class Snapshot:
 
 
 class Average:
-    """The running average of a model: of all its arrays, by one rule, updated in place.
+    """The running average of the arrays of a model, by one rule, updated in place.
 
         avg = ms.Average(model, ms.ema(0.999))
         for batch in batches:
@@ -43,40 +43,41 @@ class Average:
     Parameters
     ----------
     tree:
-        A `torch.nn.Module`, compiled or wrapped or plain: its parameters and buffers, tied ones once. Or arrays of any
-        backend in dicts, lists, tuples, NamedTuples, and in what is registered with optree or JAX: a Flax or an Equinox
-        module. The average starts as what it holds, and never keeps a copy of the model.
+        A `torch.nn.Module`, which may be compiled or wrapped: the average covers its parameters and buffers, and counts
+        tied ones once. Or arrays of a backend in dicts, lists, tuples, NamedTuples, and in containers that are
+        registered with optree or JAX, such as Flax and Equinox modules. The average keeps no copy of the model.
     rule:
-        How values are weighted: `ema`, `swa`, `power_ema`, or these `paced`. At update n the average moves by
-        `rule.share(n) * (value - average)`.
+        How the values are weighted: `ema`, `swa`, `power_ema`, or one of these `paced`. At update n the average moves
+        by `rule.share(n) * (value - average)`.
     dtype:
         The dtype in which the average is stored. Default: the leaf's own dtype, or float32 for float16 and bfloat16.
     select:
-        What becomes of a leaf: "average", "copy" (the latest value) or "skip". Either a function of its name and the
-        leaf, or a dict from glob patterns of names, of which the first that matches counts. For other leaves the
-        default holds: dense floating arrays of at least 16 bits and complex arrays are averaged, all others are copied,
-        what is no array (a Python number) too. So the running statistics of batch norm are averaged, as the weights
-        are; `select={"*.running_*": "copy"}` takes the latest ones.
+        What happens to a leaf: "average", "copy" (keep the latest value) or "skip". Give a function of the name and the
+        leaf, or a dict from glob patterns of names, of which the first that matches counts. By default, dense floating
+        arrays of at least 16 bits and complex arrays are averaged, and other leaves are copied, Python numbers too. So
+        the running statistics of batch norm are averaged like weights; `select={"*.running_*": "copy"}` keeps the
+        latest ones.
     rounding, seed:
-        With `dtype="bfloat16"`: "stochastic" stores one bfloat16 array for each leaf and is unbiased; "compensated"
-        stores two, and keeps 16 bits. The seed, any integer, makes the random bits, the same on every backend.
+        For `dtype="bfloat16"`: "stochastic" stores one bfloat16 array for each leaf and is unbiased; "compensated"
+        stores two, and keeps 16 bits. The seed, an integer, determines the random bits, which are the same on each
+        backend.
     offload:
-        "cpu" holds the average on the host. An update starts to copy the model there and does not wait; it is blended
-        in at the next update, or when the average is read.
+        "cpu" stores the average on the host. An update starts to copy the model there and does not wait. The copy is
+        blended in at the next update, or when the average is read.
     backend:
-        The backend of the arrays; by default their types tell.
+        The backend of the arrays. Default: the one that their types belong to.
 
     Raises
     ------
     NotARule:
-        The rule is none that gives all elements one share: no schedule, no `sma`, no `ema` with `init`.
+        The rule does not have one share for all elements: it is a schedule, `sma`, or `ema` with `init`.
     LeafError:
-        A leaf is lazy, on no device, or of a dtype without a mean; or none is an array.
+        A leaf is lazy or on no device, or `select` averages one whose dtype has no mean; or no leaf is an array.
     SelectError, DuplicatePath, BackendMismatch, AverageError
 
-    Each method does all that it does, or nothing if it raises or is interrupted. In a signal handler or a callback that
-    comes in the middle of another call on the same average and thread, it raises `ReentrantError`; other threads wait.
-    If a kernel fails while it writes, as out of memory, all methods raise `TornError` until a state is loaded.
+    If a method raises or is interrupted, it changes nothing. A signal handler or a callback in the middle of another
+    call on the same average, in the same thread, gets a `ReentrantError`; other threads wait. If a kernel fails while
+    it writes, for example because memory runs out, all methods raise `TornError` until a state is loaded.
 
     >>> import numpy as np
     >>> import multisched as ms
@@ -135,16 +136,18 @@ class Average:
     def update(self, tree: Any = None, where: Any = None) -> None:
         """Let the average follow the model, in place.
 
-        `tree` is the model as it is now. Default: the one that the average was made of, if that can change: a module,
-        or containers whose arrays are written or exchanged. The first update copies the model; what the average was
-        made of does not count. A call without `tree` is an `AverageError` if all arrays are immutable, as those of JAX,
-        and an update has read them before, or has been given another tree.
+        `tree` is the model as it is now. Default: the tree that the average was made of, if its arrays are written in
+        place or replaced in their containers. The first update copies the model, so the values that the average was
+        made of do not count. A call without `tree` raises `AverageError` if the arrays are immutable, as in JAX, and an
+        update has read them before or has been given another tree.
 
-        `where`, a boolean scalar: where false, average and count stay as they are. It may be on the device; the update
-        does not synchronise with the host, unless leaves without a mean change: then it reads the mask before.
+        `where` is a boolean scalar. If it is false, the average and the count stay as they are. It may be on the
+        device; the update does not synchronise with the host, unless leaves without a mean change: it then reads the
+        mask first.
 
-        If a leaf is missing or extra, or has another shape, kind of dtype or device, raises `TreeMismatch`, which names
-        it; `SwapError` while the model holds this average or another; `MaskError`. Then nothing was updated.
+        Raises `TreeMismatch`, which names the leaf, if a leaf is missing or extra or has another shape, kind of dtype
+        or device; `SwapError` while this average or another one is swapped into the model; and `MaskError`. The average
+        is then as it was.
         """
         contents, model = self._contents, self._model
         where = None if where is None else mask_of(contents.backend, where)
@@ -197,7 +200,7 @@ class Average:
     # --- reading
     @property
     def count(self) -> int:
-        """How many updates there were."""
+        """The number of updates so far."""
         contents = self._contents
         with contents.lock:
             contents.refuse_torn()
@@ -205,15 +208,16 @@ class Average:
 
     @property
     def value(self) -> Any:
-        """The average, a copy: a tree like the model's, in its dtypes; of a module, a dict of its names.
+        """A copy of the average: a tree like the model, in the model's dtypes, or for a module a dict by names.
 
-        Before the first update, what the average was made of. A skipped leaf is None, or not in the dict.
+        Before the first update, it has the values that the average was made of. A skipped leaf is None in the tree, and
+        is missing in the dict.
         """
         with self._contents.lock:
             return self._model.structure.rebuild(self._contents.read(in_own_dtypes=True))
 
     def snapshot(self) -> Snapshot:
-        """The average as it is held, a copy, in float32 for a bfloat16 model, with its count and rule."""
+        """A copy of the stored average, which is in float32 for a bfloat16 model, with its count and rule."""
         contents = self._contents
         with contents.lock:
             value = self._model.structure.rebuild(contents.read(in_own_dtypes=False))
@@ -221,26 +225,27 @@ class Average:
 
     # --- its state
     def state_dict(self) -> dict[str, Any]:
-        """All that the average holds, copies: `count`, an int, `weight`, and arrays by the names of their leaves.
+        """Copies of all that the average holds, for `torch.save`, `torch.distributed.checkpoint` and Orbax.
 
-        `average` are those of the average as it is held, `compensation` what rounding took of it, `copied` the latest
-        values of what is copied. `rule` is the text of the rule, in bytes, so that any format can hold it. For
-        `torch.save`, `torch.distributed.checkpoint`, Orbax. Raises `SwapError` while the model holds the average.
+        `count` is an int, and `weight` an array of one number. `average`, `compensation` (what rounding has lost) and
+        `copied` (the latest values of copied leaves) are dicts of arrays by the names of the leaves. `rule` is the text
+        of the rule, in an array of bytes, which these formats can hold. Raises `SwapError` while the average is swapped
+        into the model.
         """
         with self._contents.lock:
             self._contents.ready("save it")
             return state_of(self._contents)
 
     def load_state_dict(self, state: Mapping[str, Any], rule: ResumeRule = "same") -> None:
-        """Go on from what `state_dict` gave, of an average of the same leaves on any backend.
+        """Continue from a `state_dict` of an average of the same leaves, on the same or another backend.
 
-        `rule="same"` refuses the state of another rule, whose weights mean something else; `"mine"` goes on with the
-        rule of this average, and `"theirs"` with that of the state, which is `avg.rule` then. A state without a rule,
-        of multisched 0.1, is taken for one of this rule, with a warning unless `rule="mine"` says so.
+        `rule="same"` refuses the state of another rule, because its numbers mean something else. `"mine"` continues
+        with the rule of this average, and `"theirs"` with the rule of the state, which then is `avg.rule`. A state of
+        multisched 0.1 has no rule. It loads as a state of this rule, with a warning unless you give `rule="mine"`.
 
-        An array of another dtype is cast if it is of the same kind and every value fits: none of a float becomes
-        infinite. Raises `CheckpointMismatch` for another rule, other names, shapes or kinds, or a value that does not
-        fit, saying what differs; then nothing has changed.
+        An array of another dtype is cast if it is of the same kind and every value fits; no number becomes infinite.
+        Raises `CheckpointMismatch`, which says what differs, if the rule, a name, a shape or a kind differs, or if a
+        value does not fit. The average is then as it was.
         """
         checked_resume_rule(rule)
         with self._contents.lock:
@@ -249,10 +254,10 @@ class Average:
 
     # --- the model
     def copy_to(self, tree: Any = None) -> None:
-        """Write the average into a model, in place: the one that it is of, or another of the same leaves.
+        """Write the average in place into its model, or into another model with the same leaves.
 
-        Raises `TreeMismatch` for a model of other leaves, and `SwapError` where arrays cannot be written, as in JAX:
-        there `avg.value` is all it takes.
+        Raises `TreeMismatch` if the model has other leaves, and `SwapError` if its arrays cannot be written, as in JAX;
+        use `avg.value` there.
         """
         contents = self._contents
         with contents.lock:
@@ -261,19 +266,19 @@ class Average:
             write_into(contents.backend, pairs_of(contents, leaves))
 
     def swapped(self, tree: Any = None) -> Swap:
-        """Inside the block the model holds the average; after it, its own weights again, bit by bit.
+        """Inside the block the model holds the average; after it, the model has its own weights back, bit for bit.
 
-        The average is written in place, so that compiled and wrapped models see it. The block is given the model. The
-        end of the block also undoes what the block did to the leaves of the average: it puts the model's own tensors
-        back into their places, in their dtypes and on their devices, after `model.half()`, `load_state_dict(...,
-        assign=True)` or new buffers. What came into the model meanwhile is not written. If a leaf has no place any
-        more, as when a submodule was exchanged, all others are given back, and a `SwapError` names it; if the block
-        raised, a note of its exception does.
+        The block's variable is the model. The average is written in place, so that compiled and wrapped models see it.
+        At its end, the block puts the model's own tensors back into their places, in their dtypes and on their devices,
+        also after `model.half()`, `load_state_dict(..., assign=True)` or new buffers inside it. It does not write into
+        tensors that came into the model meanwhile. If a leaf no longer has a place, for example because a submodule was
+        replaced, the others are restored, and a `SwapError` names the leaf; if the block raised an exception, a note of
+        that exception names it.
 
-        An interrupt (`KeyboardInterrupt`, a signal handler that raises) gives the weights back too. If it comes in the
-        instant in which the block begins or ends, they are given back when its traceback is dropped.
+        An interrupt (`KeyboardInterrupt`, a signal handler that raises) restores the weights too. If it comes in the
+        instant in which the block begins or ends, they are restored when its traceback is dropped.
 
-        Raises `SwapError` when nested, and for updating or saving inside of the block, when the model is not itself.
+        Raises `SwapError` if it is nested. While the average is swapped in, updating and saving raise it too.
         """
         self._contents.refuse_in_model("swap it again")
         return Swap(self._contents, self._model, self._model.or_bound(tree, "swap into"))

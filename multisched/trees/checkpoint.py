@@ -21,20 +21,20 @@ _RULE, _ROUNDING = "multisched.rule", "multisched.rounding"
 def save(path: PathLike, average: Average) -> None:
     """Write an average to a safetensors file, which any backend can load.
 
-    The file at `path` is the old one or the new one, whole, whatever happens meanwhile. It has the names, shapes and
-    dtypes of all leaves, the count, the rule, and checksums of all that; it holds no code. Leaves that are skipped, or
-    no arrays, are not in it. The others come to the host one at a time, while updates from other threads wait.
+    If the process is killed, the file at `path` is either the old one or the new one, whole. It holds the arrays by the
+    names of their leaves, the count, the rule and checksums, and no code. Skipped leaves, and leaves that are not
+    arrays, are not in it. The arrays come to the host one at a time, while updates from other threads wait.
 
-    A file that is replaced keeps its mode, and its owner where the system lets; a new one has the mode of any new file.
-    A link is followed, and stays a link. A later save removes temporary files that a killed process left behind, once
+    A file that is replaced keeps its mode, and its owner where the system allows it. If `path` is a symbolic link, the
+    link stays, and its target is replaced. A later save removes temporary files that a killed process left behind, once
     they are an hour old.
 
-    Raises `SwapError` while the model holds the average; `CheckpointError` for an average of which this process holds
-    a part (DTensors, shards of FSDP, arrays over several processes of JAX), or with copied leaves that no such file can
-    hold (sparse or quantised arrays, random keys), saying what saves it instead; `DTypeError` for complex128; and
-    `CheckpointFileError`, which is an `OSError`, where the system refuses: no folder
-    (`CheckpointNotFound`), no permission or a read-only file (`CheckpointDenied`), a folder in its place
-    (`CheckpointIsFolder`), a pipe or a device, a full disk.
+    Raises `SwapError` while the average is swapped into the model; `DTypeError` if a leaf is complex128; and
+    `CheckpointError`, which says what to do instead, if this process holds only a part of the average (DTensors, shards
+    of FSDP, JAX arrays over several processes), or if a copied leaf cannot be in such a file (sparse or quantised
+    arrays, random keys). If the system refuses, raises `CheckpointFileError`, which is an `OSError`:
+    `CheckpointNotFound` if the folder does not exist, `CheckpointDenied` without permission or for a read-only file,
+    `CheckpointIsFolder` if `path` is a folder.
 
     >>> import tempfile
     >>> import numpy as np
@@ -79,16 +79,16 @@ def _configuration(contents: Contents) -> dict[str, str]:
 
 
 def load(path: PathLike, average: Average, rule: ResumeRule = "same") -> None:
-    """Read what `save` wrote into an average of the same rule and leaves, of any backend.
+    """Read a file of `save` into an average of the same rule and leaves, on the same or another backend.
 
-    `rule="same"` refuses a file of another rule, or of none, since what it holds means something else by this one;
-    `"mine"` goes on with the rule of the average, and `"theirs"` with that of the file, which is `average.rule` then.
-    An array of another dtype is cast if it is of the same kind and every value fits.
+    `rule="same"` refuses a file of another rule, or of none, because its numbers mean something else. `"mine"`
+    continues with the rule of the average, and `"theirs"` with the rule of the file, which then is `average.rule`. An
+    array of another dtype is cast if it is of the same kind and every value fits.
 
-    Raises `CheckpointCorrupt` for a file that is damaged, `CheckpointMismatch` for one of another rule or of other
-    leaves, shapes or dtypes, saying what differs, and `CheckpointFileError` where the system refuses, which is
-    `CheckpointNotFound` if there is no file; then the average is as it was. An array is read once its shape is known to
-    be that of the average, so that a file from a stranger costs no more memory than the average does.
+    Raises `CheckpointCorrupt` if the file is damaged, `CheckpointMismatch`, which says what differs, if it is of
+    another rule or has other leaves, shapes or dtypes, and `CheckpointFileError` if the system refuses, or its subclass
+    `CheckpointNotFound` if there is no file. The average is then as it was. An array is read after its shape has been
+    found to be that of the average, so that a file from a stranger takes no more memory than the average.
     """
     contents, rule = _contents_of(average), checked_resume_rule(rule)
     where = f"Cannot load {shown_path(text_of(path))}: "

@@ -20,8 +20,8 @@ def posthoc(snapshots: Sequence[Any], sigma_rel: float, count: int | None = None
 
         posthoc(snapshots) = sum of weight(i) * snapshot(i).value,  the weights those of `posthoc_weights`
 
-    So a width can be chosen when the training is over. The more snapshots there are, and the closer in time, the closer
-    the result is to the average that `power_ema(sigma_rel)` would have been at that count.
+    So you can choose a width after the training. The more snapshots there are, and the closer they are in time, the
+    closer the result is to the average that `power_ema(sigma_rel)` would have had at that count.
 
         narrow, wide = (ms.Average(model, ms.power_ema(sigma_rel)) for sigma_rel in (0.05, 0.1))
         ...                                                # update both, and every 1,000 updates:
@@ -31,22 +31,22 @@ def posthoc(snapshots: Sequence[Any], sigma_rel: float, count: int | None = None
     Parameters
     ----------
     snapshots:
-        What `Average.snapshot` gives, or anything with `value` (a tree of arrays of one backend), `count` (the updates
-        that it is of, at least 1) and `rule` (a `power_ema`).
+        Results of `Average.snapshot`, or objects with `value` (a tree of arrays of one backend), `count` (the number of
+        updates, at least 1) and `rule` (a `power_ema`).
     sigma_rel:
-        The width of the result, as of `power_ema`.
+        The width of the result, as for `power_ema`.
     count:
-        The update at which it is that average: at most the largest count of the snapshots, which it is by default.
+        The number of updates of the result. Default, and maximum: the largest count of the snapshots.
 
     Returns
     -------
-    A tree like those of the snapshots, of new arrays. Floating and complex leaves are combined in their own dtype, at
-    least float32; of others, the latest are taken.
+    A tree like those of the snapshots, of new arrays. Floating and complex leaves are combined in their own dtype, or
+    in float32 if that has less precision. Other leaves have their latest values.
 
     Raises
     ------
     RuleError:
-        There are no snapshots, one is none, or of another rule than `power_ema`; a count is out of range.
+        There are no snapshots, one of them is not a snapshot or not of a `power_ema`, or a count is out of range.
     DecayError:
         `sigma_rel` is out of range.
     TreeMismatch:
@@ -81,23 +81,23 @@ def posthoc(snapshots: Sequence[Any], sigma_rel: float, count: int | None = None
 def posthoc_weights(
     sigma_rels: Sequence[float], counts: Sequence[int], sigma_rel: float, count: int | None = None
 ) -> list[float]:
-    """The weights with which snapshots of power-function averages make one of another width.
+    """The weights with which snapshots of power-function averages add up to an average of another width.
 
         minimise the integral of (sum of weight(i) * p(t; gamma(i), count(i)) - p(t; gamma, count)) ** 2 over t,
         where the weights sum to 1
         p(t; gamma, count) = (gamma + 1) / count * (t / count) ** gamma  from 0 to count, and 0 after it
 
-    Solved in double precision. The inner product of two profiles, of which a ends no later than b, is
+    It is solved in double precision. The inner product of two profiles, of which a ends no later than b, is
     `(gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * (count_a / count_b) ** gamma_b / count_b`.
 
     Parameters
     ----------
     sigma_rels, counts:
-        The width of each snapshot, as of `power_ema`, and the number of updates that it is of, at least 1.
+        The width of each snapshot, as for `power_ema`, and its number of updates, at least 1.
     sigma_rel, count:
-        The same of the result; `count` is by default the largest of the snapshots, and never more.
+        The same for the result. Default, and maximum, of `count`: the largest count of the snapshots.
 
-    Raises `RuleError`, and `DecayError` for a width that is out of range.
+    Raises `RuleError`, and `DecayError` if a width is out of range.
 
     Source: Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), 2024, appendix C.
 
