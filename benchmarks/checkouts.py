@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from timing import ratios, seconds
+
 ROUNDS, SECONDS = 31, 0.02
 Job = Callable[[], object]
 
@@ -104,11 +106,7 @@ def serve() -> None:
     print("\t".join(made), flush=True)
     for line in sys.stdin:
         name, calls = line.rstrip("\n").split("\t")
-        job = made[name]
-        start = time.process_time()
-        for _ in range(int(calls)):
-            job()
-        print((time.process_time() - start) / int(calls), flush=True)
+        print(seconds(made[name], int(calls), time.process_time), flush=True)
 
 
 class Checkout:
@@ -117,7 +115,7 @@ class Checkout:
     def __init__(self, folder: str) -> None:
         root = Path(folder).resolve()
         path = os.pathsep.join([str(root), str(root / "backends")])
-        self.environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "JAX_PLATFORMS": "cpu"}
+        self.environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
         self.process = subprocess.Popen(
             [sys.executable, __file__, "serve"],
             stdin=subprocess.PIPE,
@@ -143,7 +141,7 @@ class Checkout:
     def imported(self) -> float:
         """The seconds that `import multisched` takes after `import numpy`, in a process of its own."""
         code = "import numpy, time; start = time.process_time(); import multisched; print(time.process_time() - start)"
-        command = [sys.executable, "-c", code]
+        command = [sys.executable, "-P", "-c", code]
         return float(subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout)
 
 
@@ -158,8 +156,7 @@ def rounds(before: Callable[[], float], after: Callable[[], float]) -> str:
         else:
             first.append(before())
             second.append(after())
-    ratios = [b / a for a, b in zip(first, second, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = ratios(zip(second, first, strict=True))
     times = f"{statistics.median(first) * 1e6:.4g} | {statistics.median(second) * 1e6:.4g}"
     return f"{times} | {middle:.3f} | {low:.3f} to {high:.3f}"
 

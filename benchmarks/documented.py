@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from timing import medians
+from timing import Timed, compared
 
 import multisched as ms
 
 AIMS = {"numpy": 2.0, "jax": 1.2}
-Row = tuple[str, str, float, float, float | None]
+Row = tuple[str, str, Timed, Timed, float | None]
 
 
 def declared(backend: str, value: object) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -95,25 +95,24 @@ BY_HAND = {"numpy": numpy_by_hand, "jax": jax_by_hand, "torch": torch_by_hand}
 
 
 def rows(backends: list[str]) -> Iterator[Row]:
-    """(backend, example, seconds, seconds by hand, the ratio aimed at)."""
+    """(backend, example, ours, by hand, the ratio aimed at)."""
     for backend in backends:
         value = ms.get_backend(backend).asarray(np.array([0.5, 1.5]), "float32")
         ours, theirs = declared(backend, value), BY_HAND[backend](value)
         for i, example in enumerate(("PiecewiseConstant", "ExponentialMovingAverage")):
-            found = medians({"ours": ours[i], "by hand": theirs[i]})
+            found = compared({"ours": ours[i], "by hand": theirs[i]})
             yield backend, example, found["ours"], found["by hand"], AIMS.get(backend)
 
 
 def report(backends: list[str]) -> str:
     lines = [
-        "| backend | example | by hand, us | declared, us | ratio | aim |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| backend | example | by hand, us | declared, us | ratio | quartiles | aim |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for backend, example, ours, theirs, aim in rows(backends):
         wanted = "" if aim is None else f"at most {aim}"
-        lines.append(
-            f"| {backend} | {example} | {theirs * 1e6:.2f} | {ours * 1e6:.2f} | {ours / theirs:.2f} | {wanted} |"
-        )
+        times = f"{theirs.seconds * 1e6:.2f} | {ours.seconds * 1e6:.2f} | {theirs.ratio:.2f} | {theirs.quartiles()}"
+        lines.append(f"| {backend} | {example} | {times} | {wanted} |")
     return "\n".join(lines)
 
 

@@ -6,10 +6,11 @@ The parameters are small, so that what is beside the step shows. Each round time
 other, by the time that the thread had a processor; what is reported are quartiles of the ratio over rounds.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+
+from timing import compared
 
 import multisched as ms
 
@@ -62,29 +63,14 @@ def by_hand(kind: str) -> Callable[[], object]:
     return step
 
 
-def ratios(kind: str, rounds: int = 301, calls: int = 20) -> tuple[list[float], dict[str, float]]:
-    """Quartiles of the ratio of ours to theirs, and the median time of each for one step."""
-    contenders = {"ours": driven(kind), "theirs": by_hand(kind)}
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for call in contenders.values():
-        for _ in range(500):
-            call()
-    for i in range(rounds):
-        for name in sorted(contenders, reverse=bool(i % 2)):
-            start = time.thread_time()
-            for _ in range(calls):
-                contenders[name]()
-            taken[name].append((time.thread_time() - start) / calls)
-    ratio = [ours / theirs for ours, theirs in zip(taken["ours"], taken["theirs"], strict=True)]
-    return statistics.quantiles(ratio, n=4), {name: statistics.median(times) for name, times in taken.items()}
-
-
 def report() -> str:
     lines = ["| step of | ours, us | theirs, us | ratio | quartiles | aim |", "| --- | --- | --- | --- | --- | --- |"]
     for kind in ("SGD", "AdamW"):
-        (low, middle, high), found = ratios(kind)
-        times = f"{found['ours'] * 1e6:.4g} | {found['theirs'] * 1e6:.4g}"
-        lines.append(f"| {kind} | {times} | {middle:.3f} | {low:.3f} to {high:.3f} | at most 1 |")
+        contenders = {"ours": driven(kind), "theirs": by_hand(kind)}
+        found = compared(contenders, rounds=301, budget=0.001, warm=500, clock=time.thread_time)
+        ours, theirs = found["ours"], found["theirs"]
+        times = f"{ours.seconds * 1e6:.4g} | {theirs.seconds * 1e6:.4g}"
+        lines.append(f"| {kind} | {times} | {theirs.ratio:.3f} | {theirs.low:.3f} to {theirs.high:.3f} | at most 1 |")
     return "\n".join(lines)
 
 

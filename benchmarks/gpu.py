@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import models
-from timing import medians
+from timing import compared
 
 import multisched as ms
 
@@ -31,8 +31,8 @@ def seconds(calls: dict[str, Callable[[], object]], wait: Callable[[], object]) 
 
         return run
 
-    taken = medians({name: several(call) for name, call in calls.items()}, rounds=30, budget=0, warm=3)
-    return {name: time_of / CALLS for name, time_of in taken.items()}
+    taken = compared({name: several(call) for name, call in calls.items()}, rounds=30, budget=0, warm=3)
+    return {name: timed.seconds / CALLS for name, timed in taken.items()}
 
 
 # --- torch -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import models
 import numpy as np
-from timing import medians
+from timing import Timed, compared
 
 import multisched as ms
 
@@ -21,9 +21,14 @@ SMALL = [(256,)] * 2000
 Calls = dict[str, Callable[[], object]]
 
 
-def milliseconds(calls: Calls, rounds: int) -> dict[str, float]:
-    """For one call of each, the median of rounds in which each is called once."""
-    return {name: 1e3 * seconds for name, seconds in medians(calls, rounds, budget=0, warm=3).items()}
+def timed(calls: Calls, rounds: int) -> dict[str, Timed]:
+    """Each beside the first, over rounds in which each is called once."""
+    return compared(calls, rounds, budget=0, warm=3)
+
+
+def milliseconds(call: Callable[[], object], rounds: int) -> float:
+    """For one call, the median over rounds."""
+    return 1e3 * timed({"": call}, rounds)[""].seconds
 
 
 # --- contenders ------------------------------------------------------------------------------------------------------
@@ -117,7 +122,8 @@ AIMS = {
 
 def report(backends: list[str]) -> str:
     """Tables of times, of memory, and of growth."""
-    lines = ["| model | backend | contender | ms | ours is faster | of the limit | aim |", "| --- |" + " --- |" * 6]
+    head = "| model | backend | contender | ms | ours is faster | quartiles | of the limit | aim |"
+    lines = [head, "| --- |" + " --- |" * 7]
     for job, shapes, rounds in (("GPT-2 small", models.gpt2(), 15), ("2,000 of 256", SMALL, 101)):
         for backend in backends:
             lines += _rows(job, backend, shapes, rounds)
@@ -127,12 +133,13 @@ def report(backends: list[str]) -> str:
 def _rows(job: str, backend: str, shapes: list[models.Shape], rounds: int) -> Iterator[str]:
     calls = BACKENDS[backend](models.arrays(shapes))
     calls["the limit"] = limit(models.size(shapes))
-    taken = milliseconds(calls, rounds)
+    taken = timed(calls, rounds)
     ours = next(iter(taken.values()))
-    for name, time_of in taken.items():
-        aim = AIMS[job, backend] if time_of is ours else ""
-        faster, part = f"{time_of / ours:.2f}", f"{taken['the limit'] / time_of:.2f}"
-        yield f"| {job} | {backend} | {name} | {time_of:.3g} | {faster} | {part} | {aim} |"
+    for name, other in taken.items():
+        aim = AIMS[job, backend] if other is ours else ""
+        faster = f"{1 / other.ratio:.2f} | {1 / other.high:.2f} to {1 / other.low:.2f}"
+        part = f"{taken['the limit'].seconds / other.seconds:.2f}"
+        yield f"| {job} | {backend} | {name} | {1e3 * other.seconds:.3g} | {faster} | {part} | {aim} |"
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -196,12 +203,12 @@ def growth(backends: list[str]) -> Iterator[str]:
         for megabytes in (1, 8, 64, 512, 2048):
             arrays = [np.zeros(2**18, np.float32)] * megabytes
             update = ours_on(backend, arrays)
-            found.append(f"{megabytes} MB: {milliseconds({'': update}, 9)['']:.3g}")
+            found.append(f"{megabytes} MB: {milliseconds(update, 9):.3g}")
         yield f"| {backend} | bytes, in arrays of 1 MB | {', '.join(found)} |"
         found = []
         for leaves in (1, 20, 200, 2000, 20000):
             update = ours_on(backend, [np.zeros(256, np.float32) for _ in range(leaves)])
-            found.append(f"{leaves:,}: {milliseconds({'': update}, 31)['']:.3g}")
+            found.append(f"{leaves:,}: {milliseconds(update, 31):.3g}")
         yield f"| {backend} | leaves of 256 | {', '.join(found)} |"
 
 
