@@ -115,7 +115,7 @@ class Checkout:
     def __init__(self, folder: str) -> None:
         root = Path(folder).resolve()
         path = os.pathsep.join([str(root), str(root / "backends")])
-        self.environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+        self.environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": ""}
         self.process = subprocess.Popen(
             [sys.executable, __file__, "serve"],
             stdin=subprocess.PIPE,

@@ -25,8 +25,8 @@ def main() -> None:
         [
             "# Results of the benchmarks",
             "`nox -s bench` runs `python benchmarks/run.py`, which writes this page. The times are medians. Ours "
-            "takes turns with each other contender in one run, and a ratio has the quartiles over all rounds. On another "
-            "machine the times differ; compare the ratios.",
+            "takes turns with each other contender in one run, and a ratio has the quartiles over all rounds. On "
+            "another machine the times differ; compare the ratios.",
             f"{datetime.date.today()}, {processor}; {versions}.",
             "## One call of a documented function, compared with the same code by hand\n\n"
             "`python benchmarks/documented.py`",
