@@ -65,6 +65,7 @@ class Contents:
         self._offload = Offload(backend) if storage.device else None
         dtypes = [storage.dtype_for(leaves[i].dtype) for i in self.averaged]
         self.mean = Pool(backend, self.averaged_of(values), dtypes, storage.device, storage.rounding)
+        self._precision = "float32" if {"float64", "complex128"}.isdisjoint(dtypes) else "float64"
         self.latest = Pool(backend, self.copied_of(values), [leaves[i].dtype for i in self.copied], storage.device)
         self.divided = first_divided(backend, ((leaves[i].name, values[i]) for i in self.averaged + self.copied))
         """The first leaf of which this process holds a part, if any."""
@@ -144,8 +145,7 @@ class Contents:
 
         `notes` are writes of the caller's, which belong to the same step.
         """
-        precision = "float64" if not {"float64", "complex128"}.isdisjoint(self.mean.dtypes) else "float32"
-        share, clock = self.clock.next(self.rule, self.backend, where, precision)
+        share, clock = self.clock.next(self.rule, self.backend, where, self._precision)
         key = update_key(self._seed, self.clock.count)
         noted: list[Write] = [partial(setattr, self, "clock", clock), *self.objects.following(leaves, where), *notes]
         if self._offload is None:

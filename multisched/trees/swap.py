@@ -111,7 +111,8 @@ class _Debt:
         self.holders = {id(pair.leaf) for pair in pairs}
         """The arrays of the model that hold the average, by `id`."""
         self._backend = backend
-        self._pairs = [pair._replace(value=None) for pair in pairs]  # those of a rounded average are copies
+        self._names = [pair.name for pair in pairs]  # without the values: those of a rounded average are copies
+        self._leaves = [(pair.leaf, pair.target) for pair in pairs]
         memory: Any = getattr(backend, "memory", _same)
         self._memory = [memory(pair.target) if pair.dense else pair.target for pair in pairs]
         self._own = [
@@ -134,11 +135,11 @@ class _Debt:
     def _pay_each(self) -> list[str]:
         """Write back one by one what can be; returns the names of the others."""
         failed = []
-        for pair, memory, own in zip(self._pairs, self._memory, self._own, strict=True):
+        for name, memory, own in zip(self._names, self._memory, self._own, strict=True):
             try:
                 perform(self._backend, _overwriting(self._backend, [(memory, own)]), [memory])
             except Exception:
-                failed.append(pair.name)
+                failed.append(name)
         with suppress(Exception):
             perform(self._backend, [*self._reattaching(), *self._places.restoring()])
         return failed + [name for name in self._places.lost() if name not in failed]
@@ -150,8 +151,8 @@ class _Debt:
         reattaching = getattr(self._backend, "reattaching", None)
         if reattaching is None:
             return []
-        each = zip(self._pairs, self._memory, strict=True)
-        found = [reattaching(pair.leaf, memory) for pair, memory in each if pair.leaf is pair.target]
+        each = zip(self._leaves, self._memory, strict=True)
+        found = [reattaching(leaf, memory) for (leaf, target), memory in each if leaf is target]
         return [write for write in found if write is not None]
 
 
