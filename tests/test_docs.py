@@ -50,6 +50,18 @@ def test_links_lead_somewhere(page):
             assert anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], target
 
 
+def test_the_design_names_files_that_exist():
+    """The files that the table of layers names are in the folder of the layer, but for public names."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/`.*? \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) > 5
+    for folder, names in rows:
+        for name in re.findall(r"`([a-z_/]+)(?:\.py)?`", names):
+            places = [ROOT / "multisched" / folder / name, ROOT / "multisched" / folder / "drive" / name]
+            found = any(place.exists() or place.with_suffix(".py").exists() for place in places)
+            assert found or name in ms.__all__ or name == "as_keras", f"{folder}/{name}"
+
+
 @pytest.mark.parametrize("section", list(sections()))
 def test_the_page_says_what_happens(section, capsys):
     """The examples of a section, run in their order, print what the page shows."""
