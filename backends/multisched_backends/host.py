@@ -336,14 +336,14 @@ def _kernel(dtype: np.dtype[Any]) -> Any:
 
     kind = numba.from_dtype(dtype)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
     def at(_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-        return numba.types.CPointer(kind)(address), generate  # type: ignore[no-untyped-call, unused-ignore]
+        return numba.types.CPointer(kind)(address), generate  # type: ignore[no-untyped-call, unused-ignore]  # numba has no types
 
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
     def blend(rows: Any, start: Any, stop: Any, share: Any) -> None:
         for row in range(start, stop):
             size = rows[row, 2]

@@ -28,11 +28,11 @@ class JaxBackend(ArrayApiBackend):
 
     @property
     def default_int(self) -> str:
-        return "int64" if jax.config.jax_enable_x64 else "int32"  # type: ignore[attr-defined]
+        return "int64" if jax.config.jax_enable_x64 else "int32"  # type: ignore[attr-defined]  # made at run time
 
     def supports(self, dtype: str) -> bool:
         wide = dtype in ("int64", "uint64", "float64", "complex128")
-        return super().supports(dtype) and (not wide or bool(jax.config.jax_enable_x64))  # type: ignore[attr-defined]
+        return super().supports(dtype) and (not wide or bool(jax.config.jax_enable_x64))  # type: ignore[attr-defined]  # made at run time
 
     def dtype(self, name: str) -> Any:
         return np.dtype(super().dtype(name))
@@ -139,7 +139,7 @@ class JaxBackend(ArrayApiBackend):
 
 def _debugging() -> bool:
     """Whether a call may raise when its result is known: then it is not donated what is to be kept."""
-    return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # type: ignore[attr-defined]
+    return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # type: ignore[attr-defined]  # made at run time
 
 
 def _by_step(step: Step, old: list[Parts], new: LeafRuns, *scalars: Any) -> list[Parts]:

@@ -20,7 +20,7 @@ def placed(array: Any) -> Any:
     if not isinstance(sharding, NamedSharding):
         return sharding
     spec = (*sharding.spec, *[None] * array.ndim)[: array.ndim]
-    return sharding.update(spec=PartitionSpec(*spec))  # type: ignore[no-untyped-call]
+    return sharding.update(spec=PartitionSpec(*spec))  # type: ignore[no-untyped-call]  # JAX's own
 
 
 def place(array: Any) -> Hashable:
@@ -68,7 +68,7 @@ def _moved(scalars: tuple[Any, ...], old: list[Any]) -> list[Any]:
         return list(scalars)
     there = _first(old[0]).sharding
     if isinstance(there, NamedSharding):
-        there = there.update(spec=PartitionSpec())  # type: ignore[no-untyped-call]
+        there = there.update(spec=PartitionSpec())  # type: ignore[no-untyped-call]  # JAX's own
     elif len(there.device_set) > 1:
         return list(scalars)
     return [jax.device_put(scalar, there) if isinstance(scalar, jax.Array) else scalar for scalar in scalars]

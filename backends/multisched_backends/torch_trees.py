@@ -70,7 +70,7 @@ class ModuleLeaves:
     def _drop_gathered(self) -> None:
         """Let FSDP put its own parameters back, where a forward has left gathered copies."""
         for submodule in self._gathering:
-            submodule.reshard()  # type: ignore[operator]
+            submodule.reshard()  # type: ignore[operator]  # a method of FSDP's
 
     def read(self, node: Any) -> list[Any] | None:
         if node is not self._module or not self._tables.are_as_before():

@@ -24,8 +24,8 @@ def kernel() -> Any:
     except ImportError:
         return None
 
-    @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]
-    def blend(table, share, OLD: tl.constexpr, NEW: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
+    @triton.jit  # type: ignore[misc, untyped-decorator, unused-ignore]  # Triton has no types
+    def blend(table, share, OLD: tl.constexpr, NEW: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
         row = table + tl.program_id(0).to(tl.int64) * 4
         old_at = tl.load(row).to(tl.pointer_type(OLD))
         new_at = tl.load(row + 1).to(tl.pointer_type(NEW))

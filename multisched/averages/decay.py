@@ -34,7 +34,7 @@ def _checked_alpha(alpha: Any) -> Plain | Schedule:
     values = alpha.array if isinstance(alpha, FrozenArray) else alpha
     if not isinstance(alpha, Symbol) and not (np.all(values >= 0) and np.all(values <= 1)):
         raise DecayError(f"alpha is the weight of the old value, in [0, 1], got {brief(alpha)}.")
-    return alpha  # type: ignore[no-any-return]
+    return alpha  # type: ignore[no-any-return]  # `alpha` was Any
 
 
 def _from_scale(name: str, value: Any) -> Plain:

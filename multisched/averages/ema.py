@@ -203,7 +203,7 @@ class Ema(Mean):
     def _started(self, xp: Namespace, value: Array) -> Array:
         if isinstance(self.start, int | float | complex):
             return xp.full_like(value, self.start)
-        return thaw(xp, self.start, value.dtype, like=value)  # type: ignore[arg-type]
+        return thaw(xp, self.start, value.dtype, like=value)  # type: ignore[arg-type]  # it is not None here
 
     def _read(self, xp: Namespace, state: _State, value: Array) -> Array:
         first = value if self.start is None else self._started(xp, value)

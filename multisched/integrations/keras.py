@@ -64,7 +64,7 @@ def _registered_class() -> Any:
     keras: Any = importlib.import_module("keras")
     base: Any = keras.optimizers.schedules.LearningRateSchedule
 
-    class MultischedSchedule(base):  # type: ignore[misc]
+    class MultischedSchedule(base):  # type: ignore[misc]  # the base is imported late
         """A schedule of multisched; made by `multisched.integrations.keras.as_keras`."""
 
         def __init__(self, schedule: Schedule):

@@ -32,7 +32,7 @@ def _callback_class() -> Any:
     except ImportError:
         pytorch = importlib.import_module("pytorch_lightning")
 
-    class AverageCallback(pytorch.Callback):  # type: ignore[misc]
+    class AverageCallback(pytorch.Callback):  # type: ignore[misc]  # the base is imported late
         """Averages a Lightning module: a `ms.Average`, updated by the steps of its optimizers.
 
             average.update() after each optimizer step, with the parameters as that step left them

@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
 def _callback_class() -> Any:
     transformers: Any = importlib.import_module("transformers")
 
-    class AverageCallback(transformers.TrainerCallback):  # type: ignore[misc]
+    class AverageCallback(transformers.TrainerCallback):  # type: ignore[misc]  # the base is imported late
         """Averages the model of a `transformers.Trainer`: a `ms.Average`, updated by the steps of its optimizer.
 
             average.update() after each optimizer step, with the parameters as that step left them

@@ -156,7 +156,7 @@ def by_name(name: str) -> Constructor:
     """The constructor of that name. Raises `KeyError` if there is none, `RuleError` if its package is broken."""
     for names in (CATALOGUE, RULES, DIALECTS, PLUGINS["schedules"], PLUGINS["statistics"]):
         with suppress(KeyError):
-            return names[name]  # type: ignore[no-any-return]  # a package's own is what it says
+            return names[name]
     raise KeyError(name)
 
 

@@ -20,9 +20,9 @@ def _kept(operand: Operand, what: str) -> Schedule | Plain:
     return operand if isinstance(operand, Schedule) else freeze(operand, what, ScheduleValueError)
 
 
-operand = Reader("operand", lambda value, name: _kept(value, "The operand"))
-first = Reader("operand", lambda value, name: _kept(value, "The first operand"))
-second = Reader("operand", lambda value, name: _kept(value, "The second operand"))
+operand: Reader = Reader("operand", lambda value, name: _kept(value, "The operand"))
+first: Reader = Reader("operand", lambda value, name: _kept(value, "The first operand"))
+second: Reader = Reader("operand", lambda value, name: _kept(value, "The second operand"))
 
 
 def _fit(x1: Schedule | Plain, x2: Schedule | Plain) -> None:

@@ -138,7 +138,7 @@ def _calculated(name: str, *numbers: Any) -> int | float:
 def _finite(number: Any) -> int | float:
     if isinstance(number, complex) or not math.isfinite(number):
         raise OverflowError
-    return number  # type: ignore[no-any-return]
+    return number  # type: ignore[no-any-return]  # an int or a float, of either operands or digits
 
 
 def _read(digits: str) -> int | float:

@@ -12,13 +12,13 @@ def _number(expected: str | None = None, **bounds: Any) -> Reader:
     return Reader("number", lambda value, name: number(value, name, ScheduleValueError, expected=expected, **bounds))
 
 
-real = _number()
+real: Reader = _number()
 """A finite real number."""
 
-positive = _number(above=0)
+positive: Reader = _number(above=0)
 """A finite real number above 0."""
 
-non_negative = _number(least=0)
+non_negative: Reader = _number(least=0)
 """A finite real number of at least 0."""
 
 
@@ -76,7 +76,7 @@ def a_schedule(value: Any, name: str) -> Schedule:
     return value
 
 
-any_schedule = Reader("schedule", a_schedule)
+any_schedule: Reader = Reader("schedule", a_schedule)
 """A schedule, of numbers or of arrays."""
 
 

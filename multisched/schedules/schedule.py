@@ -231,7 +231,7 @@ class Schedule:
         if self._hash is None:
             for node in walk(self, lambda node: () if node._hash is not None else node._parts):
                 node._hash = hash((node._formula, tuple(node._arguments.items())))  # those of its parts are known
-        return self._hash  # type: ignore[return-value]
+        return self._hash  # type: ignore[return-value]  # the loop has set it
 
     def __repr__(self) -> str:
         return "".join(self._pieces())

@@ -44,7 +44,7 @@ def piecewise_scale(xp: Namespace, step: Array, init: float, steps_and_scales: A
     for key, scale in steps_and_scales:
         value = value * scale
         values.append((key, value))
-    return piecewise_constant.__wrapped__(xp, step, init, Steps(values))  # type: ignore[attr-defined]
+    return piecewise_constant.__wrapped__(xp, step, init, Steps(values))  # type: ignore[attr-defined]  # by `schedule`
 
 
 def _at_least_one(steps_and_values: Steps, **_: Any) -> None:

@@ -15,7 +15,7 @@ from multisched.schedules.schedule import Formula, Schedule
 
 _ATOM, _POWER, _NEGATIVE, _PRODUCT, _SUM = 4, 3, 2, 1, 0
 _INFIX: dict[Formula, tuple[str, int, int, int]] = {
-    constructor.__wrapped__: binding  # type: ignore[attr-defined]
+    constructor.__wrapped__: binding  # type: ignore[attr-defined]  # set by the decorator
     for constructor, binding in {  # the sign, how tightly it binds, and how tightly its operands must
         compose.add: ("+", _SUM, _SUM, _PRODUCT),
         compose.subtract: ("-", _SUM, _SUM, _PRODUCT),
@@ -24,7 +24,7 @@ _INFIX: dict[Formula, tuple[str, int, int, int]] = {
         compose.pow: ("**", _POWER, _ATOM, _NEGATIVE),
     }.items()
 }
-_MINUS: Formula = compose.negative.__wrapped__  # type: ignore[attr-defined]
+_MINUS: Formula = compose.negative.__wrapped__  # type: ignore[attr-defined]  # likewise
 
 _Part = str | tuple[Any, int]
 """A text, or a value still to be written, with how tightly it must bind."""

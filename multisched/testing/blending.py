@@ -28,6 +28,13 @@ Runs = list[list[np.ndarray]]
 class Given:
     """Arrays to be blended: what is held, and leaves of the dtypes in turn; on the host, and on the backend."""
 
+    backend: Backend
+    held: str
+    """The dtype of the arrays that are held."""
+    dtypes: tuple[str, ...]
+    values: list[Runs]
+    before: list[np.ndarray]
+
     def __init__(self, backend: Backend, held: str, dtypes: tuple[str, ...] = ()):
         self.backend, self.held = backend, held
         self.dtypes = dtypes or (held,)

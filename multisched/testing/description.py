@@ -1,5 +1,6 @@
 """Checks of what an adapter says of its framework: names, dtypes, devices, and which values are its own."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,14 +96,14 @@ def dtypes_are_there_or_refused(backend: Backend) -> None:
         supported = backend.supports(dtype)
         require(isinstance(supported, bool), f"supports({dtype!r})", "True or False", repr(supported))
         if not supported:
-            refused(DTypeError, f"dtype({dtype!r})", lambda dtype=dtype: backend.dtype(dtype))  # type: ignore[misc]
+            refused(DTypeError, f"dtype({dtype!r})", partial(backend.dtype, dtype))
             continue
         native, array = backend.dtype(dtype), backend.asarray(sample(dtype), dtype)
         require(dtype_name(native) == dtype, f"dtype({dtype!r})", "the dtype of that name", repr(native))
         require(array.dtype == native, f"asarray(x, {dtype!r})", f"an array of dtype {native}", array.dtype)
     for dtype in ("float33", "", "asarray"):
         require(backend.supports(dtype) is False, f"supports({dtype!r})", False, True)
-        refused(DTypeError, f"dtype({dtype!r})", lambda dtype=dtype: backend.dtype(dtype))  # type: ignore[misc]
+        refused(DTypeError, f"dtype({dtype!r})", partial(backend.dtype, dtype))
 
 
 @clause("Backend.device, Backend.device_of")

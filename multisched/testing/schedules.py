@@ -3,11 +3,12 @@
 import json
 import math
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from multisched.arrays import FrozenArray
+from multisched.arrays import Array, FrozenArray
 from multisched.errors import ScheduleStepError
 from multisched.frontend.declare import declare
 from multisched.graph.scope import Graph
@@ -180,8 +181,13 @@ def one_trace(lr: Schedule, backend: Backend) -> None:
     """A compiler traces a call once, however the step changes."""
     if backend.name != "jax":
         return  # torch.compile takes seconds for each; tests/test_one_trace.py has it
-    traces = []
-    compiled = backend.compile(lambda step: (traces.append(1), (lr(step),))[1], 0, True)
+    traces: list[int] = []
+
+    def traced(step: Array) -> tuple[Array]:
+        traces.append(1)
+        return (lr(step),)
+
+    compiled = backend.compile(traced, 0, True)
     for step in (0, 1, 7, 1000):
         compiled(backend.asarray(np.asarray(step), "int32"))
     require(len(traces) == 1, "4 steps", "1 trace", f"{len(traces)} traces")
@@ -201,7 +207,7 @@ def agreement(lr: Schedule, backend: Backend) -> None:
 def failure(lr: Schedule, backend: Backend) -> None:
     """What is no step is an error: a bool, a string, None, an array of bools."""
     for wrong in (True, "4", None, 1j):
-        refused(ScheduleStepError, f"the step {wrong!r}", lambda wrong=wrong: lr(wrong))
+        refused(ScheduleStepError, f"the step {wrong!r}", partial(lr, wrong))
     refused(ScheduleStepError, "an array of bools", lambda: lr(backend.asarray(np.asarray([True]), "bool")))
 
 
@@ -216,8 +222,9 @@ def ends_under_compilers(lr: Schedule, backend: Backend) -> None:
         return  # it goes on
     expected = np.float32(values)
     steps = backend.asarray(np.asarray(after), "int32")
-    for what, call in (("", lr), (", compiled", lambda steps: backend.compile(lambda s: (lr(s),), 0, True)(steps)[0])):
-        got = on_host(backend, call(steps))
+    compiled = backend.compile(lambda steps: (lr(steps),), 0, True)
+    for what, found_values in (("", lr(steps)), (", compiled", compiled(steps)[0])):
+        got = on_host(backend, found_values)
         require(np.array_equal(got, expected), f"steps from {last} on{what}", expected, got)
 
 

@@ -54,7 +54,7 @@ def check_statistic(rule: Statistic, *, backends: Any = None) -> None:
 # --- streams ---------------------------------------------------------------------------------------------------------
 def _shapes(rule: Statistic) -> list[tuple[int, ...]]:
     """The shapes of values that the rule takes, of a scalar and two elements."""
-    fitting = []
+    fitting: list[tuple[int, ...]] = []
     for shape in ((), (2,)):
         try:
             rule.step(rule.init(np.zeros(shape, np.float32)), np.zeros(shape, np.float32))

@@ -23,7 +23,7 @@ ULPS = 4.0
 class ConformanceError(MultischedError, ExceptionGroup[AssertionError]):
     """A backend breaks clauses of the contract: `exceptions` holds one `AssertionError` for each failed check."""
 
-    def derive(self, excs: Sequence[AssertionError]) -> "ConformanceError":  # type: ignore[override]
+    def derive(self, excs: Sequence[AssertionError]) -> "ConformanceError":  # type: ignore[override]  # narrower
         return ConformanceError(self.message, excs)  # so that what is left by `except*` is one too
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -203,7 +204,7 @@ def bitcast_refuses_other_sizes(backend: Backend) -> None:
     """A dtype of another size raises `DTypeError`, and so does one that the backend has not."""
     array = backend.asarray(sample("float32"), "float32")
     for dtype in ("bool", "float33"):
-        refused(DTypeError, f"bitcast(x, {dtype!r}), x of float32", lambda dtype=dtype: backend.bitcast(array, dtype))  # type: ignore[misc]
+        refused(DTypeError, f"bitcast(x, {dtype!r}), x of float32", partial(backend.bitcast, array, dtype))
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------

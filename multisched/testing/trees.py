@@ -1,5 +1,6 @@
 """Checks of what averages of whole models ask of leaves, how they are written to, brought to the host and averaged."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def write_writes_or_refuses(backend: Backend) -> None:
             new = sample(given, shape, 1)
             value, told = backend.asarray(new, given), f"write of {given}{shape} to {dtype}"
             if not backend.in_place:
-                refused(TypeError, told, lambda target=target, value=value: backend.write(target, value))  # type: ignore[misc]
+                refused(TypeError, told, partial(backend.write, target, value))
                 expect_array(backend, f"{told}, afterwards", target, sample(dtype, shape), dtype)
                 continue
             backend.write(target, value)

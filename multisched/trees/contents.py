@@ -51,6 +51,20 @@ class Contents:
     fails in the middle the contents are torn: nothing but loading may use them.
     """
 
+    backend: Backend
+    rule: Mean
+    leaves: Sequence[Leaf]
+    clock: Clock
+    averaged: list[int]
+    copied: list[int]
+    objects: Objects
+    mean: Pool
+    latest: Pool
+    divided: Any
+    """The first leaf of which this process holds a part, if any."""
+    in_model: bool
+    """Whether the model holds the average now, in a block of `swapped`."""
+
     def __init__(
         self, backend: Backend, rule: Mean, leaves: Sequence[Leaf], values: list[Any], storage: Storage, seed: int
     ):
@@ -68,9 +82,7 @@ class Contents:
         self._precision = "float32" if {"float64", "complex128"}.isdisjoint(dtypes) else "float64"
         self.latest = Pool(backend, self.copied_of(values), [leaves[i].dtype for i in self.copied], storage.device)
         self.divided = first_divided(backend, ((leaves[i].name, values[i]) for i in self.averaged + self.copied))
-        """The first leaf of which this process holds a part, if any."""
         self.in_model = False
-        """Whether the model holds the average now, in a block of `swapped`."""
         self._guard = Guard()
         self._seed = seed
         self._unfinished: list[Any] | None = None

@@ -3,6 +3,7 @@
 import os
 import threading
 import weakref
+from typing import Any
 
 from multisched.errors import ReentrantError
 
@@ -15,25 +16,26 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock: Any = threading.RLock()  # CPython's, with a method that is not in its type
         _all.add(self)
 
     @property
     def lock(self) -> threading.RLock:
         """The lock; raises `ReentrantError` if this thread holds it already."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self._lock._is_owned():
             raise ReentrantError(
                 "This average is in the middle of another call on this thread, which a signal handler or a callback "
                 "interrupts. Let the handler set a flag, and use the average when the call has returned."
             )
-        return self._lock
+        lock: threading.RLock = self._lock
+        return lock
 
     def renew_in_child(self) -> None:
         """Replace a lock that another thread held when the process was forked: nobody would release it.
 
         Nothing was being written then, since a fork waits for commits (`runtime.commit`).
         """
-        if not self._lock._is_owned():  # type: ignore[attr-defined]
+        if not self._lock._is_owned():
             self._lock = threading.RLock()
 
 

@@ -17,6 +17,19 @@ from multisched.trees.writes import blending, blending_by
 class Pool:
     """Arrays on a backend, one for each group of leaves; several that add up, where a `Rounding` has parts."""
 
+    rounding: Rounding | None
+    dtypes: tuple[str, ...]
+    """The dtype in which each leaf is held."""
+    like: list[Array | None]
+    """The distributed array that each leaf is like; None for one that lies here whole."""
+    distributed: bool
+    """Whether a leaf is like a distributed array."""
+    groups: list[Group]
+    arrays: list[Array]
+    """One array for each group."""
+    rests: list[list[Array]]
+    """What rounding keeps besides, likewise."""
+
     def __init__(
         self,
         backend: Backend,
@@ -31,7 +44,6 @@ class Pool:
         here = [backend.local(leaf) for leaf in leaves]
         self._shapes = [tuple(part.shape) for part in here]
         self.like = [leaf if leaf is not part else None for leaf, part in zip(leaves, here, strict=True)]
-        """The distributed array that each leaf is like; None for one that lies here whole."""
         self.distributed = any(like is not None for like in self.like)
         keys = [backend.pack_key(leaf) for leaf in leaves]
         packed = [None if k is None else (k, d) for k, d in zip(keys, dtypes, strict=True)]

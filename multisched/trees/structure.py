@@ -19,6 +19,8 @@ WHOLE = "value"
 class Structure:
     """How a tree is made of its leaves, whose `names` are paths: `encoder.layers.0.weight`."""
 
+    names: tuple[str, ...]
+
     def __init__(self, tree: Any):
         accessors, outer, self._spec = _optree().tree_flatten_with_accessor(tree)
         self._accessors = accessors
@@ -103,7 +105,8 @@ class Structure:
                 raise TreeMismatch(f"The tree is not that of the average: it {' and '.join(told)}.")
             found, self._other = other._read(tree), other
         assert found is not None
-        index = self._other._index  # type: ignore[union-attr]
+        assert self._other is not None
+        index = self._other._index
         return [found[index[name]] for name in self.names]
 
     def rebuild(self, leaves: Sequence[Any]) -> Any:

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from multisched.arrays import is_real
 from multisched.averages.plateau import Plateau, PlateauState
 from multisched.errors import OptimizerError
 from multisched.integrations.drive.copies import packed, unpack
@@ -32,6 +31,7 @@ from multisched.integrations.drive.state import (
     saved_state,
 )
 from multisched.integrations.drive.writer import Progress, Writer
+from multisched.schedules import Schedule
 
 
 class Driver:
@@ -40,6 +40,11 @@ class Driver:
     Everything of it that is not torch's stands here; `driver_class` joins it to `LRScheduler`.
     """
 
+    settings: list[Setting]
+    plateau: Plateau | None
+    manual: bool
+    sources: Sources
+
     def __init__(
         self, optimizers: Sequence[Any], settings: list[Setting], plateau: Plateau | None, manual: bool
     ) -> None:
@@ -47,7 +52,7 @@ class Driver:
         self.sources = Sources(plateau)
         for setting in settings:
             for rule in setting.rules():
-                if not is_real(rule):
+                if isinstance(rule, Schedule | Plateau | Relative):
                     self.sources.index(setting.name, source_of(rule))
         shared = Progress()
         self.progress: list[Progress] = [shared if manual else Progress() for _ in optimizers]
@@ -186,7 +191,7 @@ class Driver:
         return [progress.clock for progress in (self.progress[:1] if self.manual else self.progress)]
 
     @property
-    def last_epoch(self) -> int | float:  # type: ignore[override]  # an attribute of torch's schedulers
+    def last_epoch(self) -> int | float:  # an attribute of torch's schedulers
         """The count of the first optimizer, by torch's name."""
         return self.progress[0].clock
 

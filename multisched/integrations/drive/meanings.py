@@ -49,6 +49,9 @@ class Fed:
 class Product:
     """A schedule times a rule that is fed by a metric."""
 
+    schedule: Source
+    fed: Fed
+
     def __init__(self, schedule: Source, fed: Fed):
         self.schedule, self.fed = schedule, fed
 

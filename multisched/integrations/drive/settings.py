@@ -226,7 +226,9 @@ def check_plateau(plateau: Any, rate: Any) -> None:
 def is_fed(settings: list[Setting], plateau: Plateau | None) -> bool:
     """Whether a rule among these is fed by a metric."""
     rules = [rule for setting in settings for rule in setting.rules()]
-    return plateau is not None or any(isinstance(source_of(rule), Plateau) for rule in rules if not is_real(rule))
+    return plateau is not None or any(
+        isinstance(source_of(rule), Plateau) for rule in rules if isinstance(rule, Schedule | Plateau | Relative)
+    )
 
 
 def number(value: Any, what: str) -> float:

@@ -18,6 +18,11 @@ class Progress:
 class TensorTarget:
     """A value of a group that is held in a tensor, or in a tuple of tensors and numbers."""
 
+    group: Group
+    name: str
+    index: int
+    tensors: Tensors
+
     def __init__(self, group: Group, name: str, index: int, tensors: Tensors):
         self.group, self.name, self.index, self.tensors = group, name, index, tensors
         self._written: Any = None
@@ -46,6 +51,12 @@ class TensorTarget:
 
 class Writer:
     """Writes the values of one driver into the groups of one optimizer."""
+
+    driver: Any
+    """The driver, which is defined in a file that imports this one."""
+    progress: Progress
+    counts: bool
+    """Whether it counts the steps of the optimizer."""
 
     def __init__(self, driver: Any, progress: Progress):
         self.driver, self.progress, self.counts = driver, progress, not driver.manual
