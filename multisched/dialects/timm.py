@@ -101,7 +101,7 @@ def StepLRScheduler(
     if decay_rate == 0:  # whose power of 0 is 1
         rule = piecewise_constant(lr, {math.ceil(decay_t): 0.0})
     else:
-        rule = exponential(lr, decay_rate, decay_t, staircase=True)  # type: ignore[arg-type]  # may be a fraction
+        rule = exponential(lr, decay_rate, decay_t, staircase=True)
     return _warmed(rule, lr, warmup_t, warmup_lr_init, warmup_prefix)
 
 
@@ -506,7 +506,7 @@ def _in_turn(rules: Sequence[Schedule], begins: Sequence[float]) -> Schedule:
     windows = [piecewise_constant(1, {firsts[1]: 0})]
     windows += [piecewise_constant(0, {first: 1, end: 0}) for first, end in pairwise(firsts[1:])]
     windows += [piecewise_constant(0, {firsts[-1]: 1})]
-    late = [delay(rule, begin) for rule, begin in zip(rules, begins, strict=True)]  # type: ignore[arg-type]  # fractions
+    late = [delay(rule, begin) for rule, begin in zip(rules, begins, strict=True)]
     return _sum([rule * window for rule, window in zip(late, windows, strict=True)])
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from multisched.arguments import Reader, optional, unchecked
+from multisched.arguments import optional, unchecked
 from multisched.arrays import Array, Namespace
 from multisched.averages.plateau import Plateau, plateau
 from multisched.dialects import constructor, of_dialect
@@ -394,7 +394,7 @@ def _through(xp: Namespace, step: Array, phases: list[_Phase], total_steps: int,
     return xp.where(one_past, phases[-1].one_step_on(anneal_strategy), value)
 
 
-_PHASES: dict[str, Reader] = {
+_PHASES: dict[str, Any] = {
     "total_steps": optional(some),
     "epochs": optional(some),
     "steps_per_epoch": optional(some),

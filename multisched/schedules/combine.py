@@ -93,7 +93,7 @@ def join(xp: Namespace, step: Array, schedules: Any, boundaries: Any) -> Array:
     edges=moved(lambda arguments: (arguments["steps"], 1)),
     examples=["warmup(cosine(0.1, 80), 10)", "warmup(constant(1), 4, init=0.25)"],
 )
-def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 0) -> Array:
+def warmup(xp: Namespace, step: Array, schedule: Any, steps: float, init: float = 0) -> Array:
     """A line up to the first value of a schedule, then the schedule.
 
         f(step) = init + (schedule(0) - init) * step / steps     before `steps`
@@ -130,7 +130,7 @@ def warmup(xp: Namespace, step: Array, schedule: Any, steps: int, init: float = 
     edges=moved(lambda arguments: (arguments["steps"], 1)),
     examples=["delay(cosine(0.1, 50), 30)"],
 )
-def delay(xp: Namespace, step: Array, schedule: Any, steps: int) -> Array:
+def delay(xp: Namespace, step: Array, schedule: Any, steps: float) -> Array:
     """A schedule that begins later; until then, it has its first value.
 
         f(step) = schedule(max(step - steps, 0))

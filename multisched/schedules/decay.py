@@ -46,7 +46,7 @@ def constant(xp: Namespace, step: Array, value: float) -> Array:
     edges=after("begin", "steps"),
     examples=["linear(0.1, 0, 80, begin=10)", "linear(0, 1, 4)", "linear(1, 0.5, 0, begin=3)"],
 )
-def linear(xp: Namespace, step: Array, init: float, end: float, steps: int, begin: int = 0) -> Array:
+def linear(xp: Namespace, step: Array, init: float, end: float, steps: float, begin: int = 0) -> Array:
     """A straight line from `init` to `end`.
 
         f(step) = init + (end - init) * min(max(step - begin, 0) / steps, 1)
@@ -96,7 +96,7 @@ def polynomial(
     step: Array,
     init: float,
     end: float,
-    steps: int,
+    steps: float,
     power: float = 1,
     begin: int = 0,
     cycle: bool = False,
@@ -159,7 +159,7 @@ def exponential(
     step: Array,
     init: float,
     rate: float,
-    steps: int,
+    steps: float,
     begin: int = 0,
     staircase: bool = False,
     end: float | None = None,
@@ -217,7 +217,7 @@ def cosine(
     xp: Namespace,
     step: Array,
     init: float,
-    steps: int,
+    steps: float,
     end: float = 0,
     exponent: float = 1,
     begin: int = 0,
@@ -265,7 +265,7 @@ def cosine(
     examples=["tanh(0.1, 80)", "tanh(0, 9, end=1, lower=-2, upper=5)"],
 )
 def tanh(
-    xp: Namespace, step: Array, init: float, steps: int, end: float = 0, lower: float = -7, upper: float = 3
+    xp: Namespace, step: Array, init: float, steps: float, end: float = 0, lower: float = -7, upper: float = 3
 ) -> Array:
     """A part of a hyperbolic tangent, which stays near `init` for long and then falls to near `end`.
 

@@ -18,7 +18,7 @@ __all__ = ["inverse_sqrt", "inverse_time", "noam"]
     staircase=flag,
     examples=["inverse_time(0.1, 1, 20)", "inverse_time(1, 0.5, 4, staircase=True)"],
 )
-def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: int, staircase: bool = False) -> Array:
+def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: float, staircase: bool = False) -> Array:
     """A hyperbola: `init` divided by a number that grows linearly.
 
         f(step) = init / (1 + rate * step / steps)
@@ -53,7 +53,7 @@ def inverse_time(xp: Namespace, step: Array, init: float, rate: float, steps: in
     edges=after("warmup_steps"),
     examples=["inverse_sqrt(0.1, 20)", "inverse_sqrt(1, 0, timescale=3)"],
 )
-def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, timescale: float | None = None) -> Array:
+def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: float, timescale: float | None = None) -> Array:
     """A line up to `peak`, then a decay as the inverse square root of the time.
 
         f(step) = peak * step / warmup_steps                                    before `warmup_steps`
@@ -91,7 +91,7 @@ def inverse_sqrt(xp: Namespace, step: Array, peak: float, warmup_steps: int, tim
     edges=lambda arguments, until: [arguments["warmup_steps"] - 1],
     examples=["noam(512, 40)", "noam(4, 3, factor=2)"],
 )
-def noam(xp: Namespace, step: Array, d_model: float, warmup_steps: int, factor: float = 1) -> Array:
+def noam(xp: Namespace, step: Array, d_model: float, warmup_steps: float, factor: float = 1) -> Array:
     """The schedule of the first Transformer: a line up, then a decay as the inverse square root of the step.
 
         s = step + 1
