@@ -43,7 +43,7 @@ The others report a mistake in the program. All of them, by family:
                 CheckpointNotFound, CheckpointDenied, CheckpointIsFolder
 """
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError as _ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -190,11 +190,10 @@ class ConfigError(RuleError):
     """A document describes no schedule, or a schedule cannot be written as one. The message opens with the path."""
 
 
-class ParseError(MultischedError, ArgumentTypeError, ValueError):
-    """A text is not an expression of a rule; `column`, counted from 1, is where it goes wrong.
+class ParseError(MultischedError, _ArgumentTypeError, ValueError):
+    """A text is not an expression of a rule; `column`, counted from 1, is where it goes wrong."""
 
-    It is an `argparse.ArgumentTypeError`, since argparse shows the message of no other error of `type=ms.parse`.
-    """
+    # It is an `argparse.ArgumentTypeError`, because argparse shows the message of no other error of `type=ms.parse`.
 
     message: str
     """What is wrong, without the place."""

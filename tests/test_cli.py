@@ -120,7 +120,7 @@ def test_help_needs_no_framework():
 WRONG = {
     "unknown backend": (("--backend", "cupid"), ("'cupid'", "'jax', 'numpy', 'torch'")),
     "empty backend": (("--backend", ""), ("no backend ''",)),
-    "a module that is no namespace": (("--backend", "json"), ("'json'", "no array API namespace")),
+    "a module that is no namespace": (("--backend", "json"), ("'json'", "not an array API namespace")),
     "no steps": (("--steps", "0"), ("0 is not in the range", "x>=1")),
     "negative steps": (("--steps", "-5"), ("-5 is not in the range",)),
     "steps in words": (("--steps", "many"), ("'many' is not a valid integer",)),

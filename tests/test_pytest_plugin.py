@@ -27,6 +27,13 @@ def backend():
 def test_it(backend):
     assert backend == "their own"
 """
+BESIDE = """
+import pytest
+
+@pytest.mark.parametrize("on_backend", [False, True])
+def test_it(backend, on_backend):
+    assert backend == "numpy"
+"""
 NARROWER = """
 import pytest
 
@@ -59,6 +66,12 @@ def test_the_fixture_runs_over_the_backends_that_are_named(tmp_path):
     status, output = ran(tmp_path, OURS, "--backends=numpy,array_api_strict")
     assert (status, "test_schedule[numpy-True] PASSED" in output) == (0, True), output
     assert "test_schedule[array_api_strict-True] PASSED" in output
+
+
+def test_other_parameters_do_not_matter(tmp_path):
+    """A parameter whose name only contains the word is none of the plugin's business."""
+    status, output = ran(tmp_path, BESIDE, "--backends=numpy")
+    assert (status, "2 passed" in output) == (0, True), output
 
 
 def test_a_setting_names_them_too(tmp_path):

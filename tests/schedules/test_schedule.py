@@ -57,11 +57,20 @@ def test_arguments_are_bound_as_the_formula_has_them(backend, made, text, at_3):
     assert to_numpy(made(make([3, 3], backend, "int32")), backend).tolist() == [at_3, at_3]
 
 
-@pytest.mark.parametrize("call", [lambda: line(), lambda: line(1, 2, 3), lambda: line(1, tilt=2)])
-def test_arguments_that_the_formula_does_not_have(call):
-    """They are Python's own TypeError."""
-    with pytest.raises(TypeError, match="argument"):
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: line(), r"line\(\) needs 'start'"),
+        (lambda: line(1, 2, 3), r"line\(\) was given|line\(\): too many|takes at most"),
+        (lambda: line(1, tilt=2), r"line\(\) has no argument 'tilt'"),
+        (lambda: line(1, slop=2), r"line\(\) has no argument 'slop'; did you mean 'slope'\?"),
+    ],
+)
+def test_arguments_that_the_formula_does_not_have(call, words):
+    """They are a TypeError, as of any function, which names the function and what is wrong."""
+    with pytest.raises(TypeError, match=words) as raised:
         call()
+    assert type(raised.value) is errors.ArgumentError
 
 
 def test_arguments_are_checked_when_the_schedule_is_made():
