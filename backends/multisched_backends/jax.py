@@ -24,7 +24,8 @@ class JaxBackend(ArrayApiBackend):
 
     def __init__(self) -> None:
         super().__init__(xp, "jax")
-        self.array_types = (type(xp.zeros(())), np.ndarray)
+        with jax.ensure_compile_time_eval():  # inside of a trace, as in jax.jit(lr), `zeros` gives a tracer
+            self.array_types = (type(xp.zeros(())), np.ndarray)
 
     @property
     def default_int(self) -> str:

@@ -1,5 +1,7 @@
 """`function`: the structure of its outputs, what it does with its inputs, and what it never shares or overwrites."""
 
+import subprocess
+import sys
 from collections import namedtuple
 
 import numpy as np
@@ -216,6 +218,20 @@ def test_a_function_says_what_it_is(backend):
     f = ms.function(x, outputs=x + 1)
     assert repr(f) == f"<function of (/x) on backend {backend!r}>"
     assert f.source.startswith("def program(input_0):")
+
+
+def test_an_adapter_that_is_made_inside_of_jit(jax):
+    """The first use of JAX may be inside a trace, where new arrays are tracers; a tracer is still no array."""
+    script = """
+import jax, multisched as ms
+jax.jit(ms.linear(1.0, 0.0, 4))(jax.numpy.arange(3))
+lr = ms.PiecewiseConstant(0.1, {1: 1.0}, backend="jax")
+f = ms.function(outputs=lr, updates=ms.get_updates())
+try: jax.jit(lambda x: x + f())(1.0)
+except ms.errors.TracedInputError: print(int(lr.counter.value))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["0"]
 
 
 def test_a_function_without_inputs_inside_of_jit(jax):
