@@ -65,7 +65,14 @@ for wrong, error in (("inverse_log(0.1, 0)", "positive"), ("inverse_lag(0.1, 1)"
 lr = ms.parse("acme.Ramp(0.1, 20)")
 assert [lr(step) for step in (0, 10, 20, 60, 100)] == [0, 0.05, 0.1, 0.05, 0]
 assert repr(lr) == "warmup(linear(0.1, 0, 80), 20)" and ms.from_config(lr.to_config()) == lr
-assert ms.from_config({"name": "acme.Ramp", "lr": 0.1, "warmup": 20}) == lr
+assert lr == ms.from_config({"name": "acme.Ramp", "lr": 0.1, "warmup": 20}) == ms.parse("acme:Ramp(0.1, 20)")
+for wrong, error in (("acme.Ramp(0.1, -1)", "non-negative"), ("acme.Romp(0.1, 1)", "Did you mean 'acme.Ramp'?")):
+    try:
+        ms.parse(wrong)
+    except ms.errors.MultischedError as raised:
+        assert error in str(raised), raised
+    else:
+        raise AssertionError(wrong)
 """
 
 
@@ -108,10 +115,11 @@ def test_a_statistic_is_read_and_averages_models(package):
 
 LAWS = """
 import multisched as ms
+from acme_rules.dialect import Ramp
 from acme_rules.schedules import inverse_log
 from acme_rules.statistics import rising
 backends = {backends}
-for example in inverse_log.examples:
+for example in (*inverse_log.examples, *Ramp.examples):
     ms.testing.check_schedule(ms.parse(example), backends=backends)
 for example in rising.examples:
     ms.testing.check_statistic(ms.parse(example), backends=backends)
