@@ -212,11 +212,23 @@ def constructor_of(
 ) -> Callable[P, R]:
     """Let `build` carry what config, help, completion and the laws ask for: signature, annotations, readers, examples.
 
-    Raises `TypeError` for a reader of a parameter that there is not.
+    Raises `ArgumentError` if the decorator has a reader for a parameter that does not exist, something that is not a
+    reader, or examples that are not a list of texts.
     """
     parameters = signature.parameters
-    if unknown := set(readers) - set(parameters):
-        raise TypeError(f"{build.__name__} has no parameter {listed(sorted(unknown))}, for which a reader stands.")
+    for name, read in readers.items():
+        if name not in parameters:
+            raise ArgumentError(
+                f"{build.__name__} has no parameter {name!r}, for which the decorator has a reader: it takes "
+                f"{listed(parameters, 12)}. (The first two parameters of a schedule's formula are xp and step.)"
+            )
+        if not isinstance(read, Reader):
+            raise ArgumentError(
+                f"{name}={brief(read)} of {build.__name__} must be a reader of multisched.schedules.readers; "
+                "multisched.arguments.reader makes one of a function check(value, name)."
+            )
+    if isinstance(examples, str) or not all(isinstance(example, str) for example in examples):
+        raise ArgumentError(f"The examples of {build.__name__} must be a list of expressions, got {shown(examples)}.")
     annotations = {name: p.annotation for name, p in parameters.items() if p.annotation is not p.empty}
     constructor: Any = build
     constructor.__signature__ = signature

@@ -65,7 +65,7 @@ LANGUAGE = """\
       cosine(0.1, 1000)                              a constructor and its arguments
       0.5 * warmup(cosine(0.1, 1000), 100)           arithmetic and combinators
       piecewise_constant(0.1, {400: 0.05})           dicts, lists, keywords
-      torch:OneCycleLR(0.1, 1000)                    another library's schedule by its name there
+      torch.OneCycleLR(0.1, 1000)                    another library's schedule by its name there
 """
 
 

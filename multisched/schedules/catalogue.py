@@ -13,6 +13,8 @@ A function cannot be written as data, so `from_function` has no examples and is 
 """
 
 import inspect
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -116,14 +118,20 @@ class Plugins(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         point = _entry_points(self.group)[name]
+        package = point.dist.name if point.dist is not None else "an unknown package"
+        told = f"{name!r}, which {package} registers under {self.group!r} as {point.value!r},"
         try:
-            return point.load()
+            loaded = point.load()
         except Exception as cause:  # whatever a module of others raises
-            package = point.dist.name if point.dist is not None else "an unknown package"
             raise RuleError(
-                f"{name!r}, which {package} registers under {self.group!r}, could not be imported from "
-                f"{point.value!r}: {type(cause).__name__}: {cause}"
+                f"{told} could not be imported: {type(cause).__name__} in {_place(cause)}: {cause}"
             ) from cause
+        if self.group != "multisched.dialects":
+            if not hasattr(loaded, "examples"):
+                raise RuleError(f"{told} is not decorated: @schedule(...) or @statistic(...) makes it a constructor.")
+            if loaded.__name__ != name:
+                raise RuleError(f"{told} is called {loaded.__name__!r}. Register it under this name.")
+        return loaded
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.names))
@@ -132,11 +140,25 @@ class Plugins(Mapping[str, Any]):
         return len(self.names)
 
 
+def _place(error: BaseException) -> str:
+    """The file and the line that raised an error."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
 @cache
 def _entry_points(group: str) -> "dict[str, EntryPoint]":
     from importlib.metadata import entry_points  # slow to import, and needed only for names that are not the library's
 
-    return {point.name: point for point in entry_points(group=group)}
+    points = {point.name: point for point in entry_points(group=group)}
+    ours = _own_dialects() if group == "multisched.dialects" else (*CATALOGUE, *RULES)
+    if group != "multisched.backends" and (taken := sorted(set(points) & set(ours))):
+        warnings.warn(
+            f"{taken[0]!r}, which another package registers under {group!r}, is a name of multisched itself, which has "
+            f"precedence: {points[taken[0]].value!r} is not found by it. Rename it.",
+            stacklevel=2,
+        )
+    return points
 
 
 RULES: Mapping[str, Constructor] = _Rules()

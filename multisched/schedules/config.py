@@ -70,7 +70,8 @@ def _object(rule: Any, path: str, inside: Inside | None = None) -> dict[str, Any
         own = getattr(rule, "name", type(rule).__name__)
         raise ConfigError(
             f"{path}: {own} is not in the catalogue: a function, or a rule of your own, is code and cannot be written "
-            "as data. Build the rule of those of multisched.schedules and multisched.averages, and arithmetic."
+            "as data. Build the rule of those of multisched.schedules and multisched.averages, and arithmetic, or "
+            "register your own under the entry points multisched.schedules or multisched.statistics."
         )
     inside = inside or _object
     written = {n: _plain(v, f"{path}.{n}", inside) for n, v in arguments.items() if v is not None}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from multisched.arrays import Array, Namespace
+from multisched.errors import ScheduleValueError
 
 SHALLOW = 20
 """Up to this depth a composition is evaluated by recursion, because compilers trace plain calls best."""
@@ -54,7 +55,13 @@ def value_of(rule: Any, xp: Namespace, step: Array) -> Array:
     formula takes their values in their place. Without a clock, the formula takes the arguments as they are.
     """
     if rule._clock is None:
-        return rule._formula(xp, step, **rule._arguments)
+        value = rule._formula(xp, step, **rule._arguments)
+        if isinstance(value, type(rule)):
+            raise ScheduleValueError(
+                f"The formula of {rule.name} gives a schedule instead of a value. Let it call the schedules among its "
+                "arguments, schedule(step), or give the decorator clock=, so that the formula takes their values."
+            )
+        return value
     if rule._depth > SHALLOW:
         return _value_of_deep(rule, xp, step)
     return _applied(rule, xp, step, [value_of(part, xp, at) for part, at in _asked(rule, xp, step)])

@@ -26,7 +26,7 @@ from multisched.arrays import (
     kind_of,
     namespace_of,
 )
-from multisched.errors import ScheduleStepError, shown
+from multisched.errors import ArgumentError, RuleError, ScheduleStepError, shown
 from multisched.schedules.nested import value_of, walk
 from multisched.schedules.numbers import OnNumber, on_numbers, python_numbers
 
@@ -249,6 +249,12 @@ class Schedule:
         return self  # nothing in it ever changes, as with a number
 
     def __reduce__(self) -> tuple[Any, ...]:
+        for node in walk(self, lambda node: node._parts):
+            if "<locals>" in node._formula.__qualname__:
+                raise RuleError(
+                    f"{node.name} is defined inside a function, where a pickle could not find it again. Define it at "
+                    "the top level of a module."
+                )
         if self._depth <= _DEEP:
             return _rebuild, _named(self, self._arguments)
         nodes = walk(self, lambda node: node._parts)
@@ -393,8 +399,12 @@ def schedule(
     >>> twice_as_fast(lr)(1)
     0.5
     """
+    if edges is not None and not callable(edges):
+        raise ArgumentError(f"edges must be a function of the arguments and a step, got {shown(edges)}.")
 
     def decorate(formula: Callable[Concatenate[Namespace, Array, P], Array]) -> Callable[P, Schedule]:
+        if not inspect.isfunction(formula):
+            raise ArgumentError(f"@schedule(...) decorates a formula; write it with parentheses. Got {shown(formula)}.")
         signature = inspect.Signature(list(_parameters(formula).values()), return_annotation=Schedule)
 
         @wraps(formula)

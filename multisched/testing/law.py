@@ -1,6 +1,7 @@
 """How a law is told: its number, its name, what it says, and where a rule breaks it."""
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, NamedTuple
@@ -21,8 +22,8 @@ class Law(NamedTuple):
     name: str
     says: str
     """The law in a sentence."""
-    check: Callable[[Any, Backend], None]
-    """`check(rule, adapter)` raises `AssertionError` where the rule breaks the law on this backend."""
+    check: Callable[[Any, Backend | str], None]
+    """`check(rule, backend)` raises `AssertionError` where the rule breaks the law; `backend` may be a name."""
 
 
 def law(number: int, name: str) -> Callable[[Callable[[Any, Backend], None]], Law]:
@@ -35,11 +36,15 @@ def law(number: int, name: str) -> Callable[[Callable[[Any, Backend], None]], La
         says = " ".join((check.__doc__ or "").split())
 
         @wraps(check)
-        def checked(rule: Any, backend: Backend) -> None:
+        def checked(rule: Any, backend: Backend | str) -> None:
+            backend = get_backend(backend)
             try:
                 check(rule, backend)
             except Exception as found:
-                reason = str(found) if isinstance(found, AssertionError) else f"{type(found).__name__}: {found}"
+                reason = str(found)
+                if not isinstance(found, AssertionError):
+                    frame = traceback.extract_tb(found.__traceback__)[-1]
+                    reason = f"{type(found).__name__} in {frame.filename}:{frame.lineno}: {found}"
                 raise AssertionError(
                     f"{brief(rule, 200)} breaks law {number}, {name}, on {backend.name!r}: {says}\n{reason}"
                 ) from found
@@ -51,7 +56,8 @@ def law(number: int, name: str) -> Callable[[Callable[[Any, Backend], None]], La
 
 def adapters(backends: Any = None) -> Iterator[Backend]:
     """The adapters of the named backends; by default of those whose framework is installed."""
-    for name in available_backends() if backends is None else backends:
+    named = [backends] if isinstance(backends, str) else backends
+    for name in available_backends() if named is None else named:
         try:
             yield get_backend(name)
         except BackendNotInstalled:
