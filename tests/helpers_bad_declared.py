@@ -199,7 +199,7 @@ DECLARATIONS = {
         lambda t: ms.ExponentialMovingAverage(t.x, [0.1, 0.2, 0.3]), errors.DecayError, ValueError, ("(2,)", "(3,)")
     ),
     "a declared n of 0": Row(
-        lambda t: ms.SimpleMovingAverage(t.x, 0), errors.WindowError, ValueError, ("window n", "0")
+        lambda t: ms.SimpleMovingAverage(t.x, 0), errors.WindowError, ValueError, ("length of a window", "0")
     ),
     "a declared negative key": Row(
         lambda t: ms.PiecewiseConstant(0.1, {-4: 1}), errors.StepKeyError, ValueError, ("-4",)

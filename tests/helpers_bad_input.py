@@ -231,7 +231,7 @@ RULES = {
     ),
     **{
         f"n of {n!r}": Row(
-            lambda _, n=n: ms.sma(n), errors.WindowError, ValueError, ("window n", "at least 1", repr(n))
+            lambda _, n=n: ms.sma(n), errors.WindowError, ValueError, ("length of a window", "at least 1", repr(n))
         )
         for n in (0, -1, 2.0, math.nan, True, "3", None)
     },

@@ -27,8 +27,6 @@ LAZY = {
     ("schedules.schedule", "schedules.config"): "Schedule.to_config: names need every constructor",
     ("schedules.schedule", "schedules.plot"): "Schedule.plot: few programs draw",
     ("schedules.schedule", "schedules.text"): "repr: names need every constructor",
-    ("averages.statistic", "schedules.config"): "Statistic.to_config, likewise",
-    ("averages.statistic", "schedules.text"): "repr, likewise",
 }
 """The files of multisched that another one imports inside a function, and why: at most eight."""
 

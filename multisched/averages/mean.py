@@ -1,24 +1,18 @@
-"""Averages that are one operation, `mean += share * (value - mean)`, with one share for all elements.
+"""Averages that are one operation, `mean += share * (value - mean)`.
 
-The share at an update depends on nothing but how many there were and the weight accumulated so far, so that it is
-worked out once for a whole model: on the host, in double precision, where these are Python numbers, and by the array
-API where they are arrays, known only to a device or a compiler.
+The share of a value depends on nothing but the count of updates and the weight accumulated so far. So it is the same
+for all leaves of a model, and is worked out once for all of them.
 """
 
-import math
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
-from multisched.arrays import Array, Namespace, blended, choose, int_max, is_number, namespace_of
+from multisched.arrays import Array, Namespace, blended, choose
+from multisched.averages.scalars import Scalar, as_array, as_float, as_number
 from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like
-
-Scalar = Any
-"""A Python number, or a 0-d array."""
 
 
 class MeanState(NamedTuple):
-    """The state of a `Mean` that names no other."""
+    """The state of a `Mean` that has no state of its own."""
 
     mean: Array
     """The average so far, at least float32; zero before the first update."""
@@ -29,16 +23,27 @@ class MeanState(NamedTuple):
 
 
 class Mean(Statistic):
-    """A statistic by which `multisched.Average` can average whole models. A subclass says its `share`, and no more."""
+    """A statistic by which `multisched.Average` can average whole models. A subclass defines `share`, and no more.
+
+    An infinite value makes the average infinite, and every later one whose share lies between 0 and 1 makes it NaN, as
+    infinity minus infinity is. There is no warning. So a buffer that holds infinities, such as a mask of attention,
+    should be copied instead: see `select` of `multisched.Average`.
+    """
 
     state: ClassVar[type[Any]] = MeanState
-    """A NamedTuple of `mean`, `count` and, if the share depends on it, `weight`."""
+    """A NamedTuple class of `mean`, `count` and, if the share depends on it, `weight`."""
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
-        """The share of the value at update `count`, from 0, in the average, and the weight that this makes.
+        """The share of a value in the average, and the weight accumulated with it.
 
-        `count` is an int or an int32 array, `weight` a float or a float array: what the last update returned, 0 before
-        the first. The share is exactly 1 where the average becomes the value, and 0 where it stays as it is.
+        Parameters
+        ----------
+        count:
+            The number of updates before this value: an int, or an int32 array.
+        weight:
+            The weight that the call for the value before returned, 0 for the first value: a float, or a float array.
+
+        The share is exactly 1 where the average becomes the value, and exactly 0 where it stays as it is.
         """
         raise NotImplementedError
 
@@ -48,63 +53,29 @@ class Mean(Statistic):
         return self.state(**{name: parts[name] for name in self.state._fields})
 
     def _advance(self, xp: Namespace, state: Any, value: Array, dt: Any = None) -> tuple[Any, Array]:
-        count = settled(state.count)
-        weighs = "weight" in state._fields  # else the weight tells the dtype of the share, and nothing more
-        before = settled(state.weight) if weighs else floating(count, real_dtype(xp, state.mean))
-        share, weight = self.share(count, before)
-        mean = blended(xp, state.mean, value, share)
-        new = state._replace(mean=mean, count=counted(xp, state.count))
-        return (new._replace(weight=unsettled(weight, state.weight)) if weighs else new), mean
+        share, weight = self._share_now(xp, state, dt)
+        first = self._first(state)
+        mean = blended(xp, state.mean, value, 1.0 if first is True else share)
+        if not isinstance(first, bool):
+            mean = choose(xp, first, value, mean)
+        return self._after(xp, state, mean, weight), mean
+
+    def _share_now(self, xp: Namespace, state: Any, dt: Any) -> tuple[Scalar | Array, Scalar | Array]:
+        """The share of the next value, and the weight accumulated with it."""
+        count = as_number(state.count)
+        if "weight" in state._fields:
+            return self.share(count, as_number(state.weight))
+        return self.share(count, as_float(count, real_dtype(xp, state.mean)))  # which says the dtype of the share
+
+    def _after(self, xp: Namespace, state: Any, mean: Array, weight: Scalar | Array) -> Any:
+        """The state after an update, from the new average and the new weight."""
+        if "weight" in state._fields:
+            return state._replace(mean=mean, count=counted(xp, state.count), weight=as_array(weight, state.weight))
+        return state._replace(mean=mean, count=counted(xp, state.count))
+
+    def _first(self, state: Any) -> bool | Array:
+        """Whether the next value is copied, whatever its share: False if the share says so itself."""
+        return False
 
     def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
         return choose(xp, state.count == 0, value, state.mean)
-
-
-# --- laws that are written once for numbers and arrays ---------------------------------------------------------------
-def settled(scalar: Scalar) -> Scalar:
-    """A scalar of NumPy as the Python number that it is; anything else as it is.
-
-    What depends on it is then worked out in double precision, as it is for a whole model, and without calls of NumPy.
-    """
-    return scalar.item() if isinstance(scalar, _OF_NUMPY) and scalar.ndim == 0 else scalar
-
-
-_OF_NUMPY = (np.ndarray, np.generic)  # torch.compile cannot follow a union of the two
-
-
-def unsettled(number: Scalar, like: Array) -> Array:
-    """A number as an array again, in the place of `like`; anything else as it is."""
-    if is_number(number):
-        return np.asarray(number, like.dtype) if isinstance(like, _OF_NUMPY) else alike(number, like)
-    return number
-
-
-def functions_of(scalar: Scalar) -> Any:
-    """Where `log1p` and the like are for a scalar: `math`, or its namespace."""
-    return math if is_number(scalar) else namespace_of(scalar)
-
-
-def pick(condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
-    """`yes` where the condition holds, else `no`, of which one is an array where the condition is; a bool picks now."""
-    if isinstance(condition, bool):
-        return yes if condition else no
-    return namespace_of(condition).where(condition, yes, no)
-
-
-def floating(number: Scalar, dtype: Any) -> Scalar:
-    """A number in a floating dtype, of an array; a count of Python's stops where an int32 would."""
-    if is_number(number):
-        return float(min(number, int_max("int32")) if type(number) is int else number)
-    return namespace_of(number).astype(number, dtype)
-
-
-def dtype_of(scalar: Scalar) -> Any:
-    """The dtype of an array; None for a number."""
-    return None if is_number(scalar) else scalar.dtype
-
-
-def alike(number: Scalar, scalar: Scalar) -> Scalar:
-    """A number as `scalar` is: itself, or in an array of that dtype."""
-    if is_number(scalar) or not is_number(number):
-        return number
-    return namespace_of(scalar).full_like(scalar, number)

@@ -1,11 +1,12 @@
-"""When an average is updated: from some call on, and at each of so many calls."""
+"""Averages that are not updated at every call: only from some call on, or only at every n-th call."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arguments import unchecked
-from multisched.arrays import Array, as_real, int_max
-from multisched.averages.mean import Mean, Scalar, alike, pick
+from multisched.arguments import Reader, number, reader
+from multisched.arrays import Array, int_max
+from multisched.averages.mean import Mean
+from multisched.averages.scalars import Scalar, matching, pick
 from multisched.averages.statistic import statistic
 from multisched.errors import NotARule, StepCountError, shown
 
@@ -18,7 +19,7 @@ class PacedState(NamedTuple):
     count: Array
     """Calls so far, int32."""
     weight: Array
-    """The weight that the rule inside has accumulated, where it debiases."""
+    """The weight that the inner rule has accumulated, if it debiases."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,32 +27,51 @@ class Paced(Mean):
     """The rule that `paced` builds; see there."""
 
     rule: Mean
+    """The inner rule, which averages."""
     start: int = 0
     every: int = 1
 
+    name: ClassVar[str] = "paced"
     title: ClassVar[str] = "PacedAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "average"}
     state: ClassVar[type[Any]] = PacedState
 
-    def _described(self) -> tuple[str, dict[str, Any]]:
-        return "paced", {"rule": self.rule, "start": self.start, "every": self.every}
-
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
-        """As of any `Mean`; the count is that of the calls."""
-        late = count - self.start
-        waits = late < 0
-        late = pick(waits, alike(0, late), late)
-        now = late % self.every == 0
-        share, heavier = self.rule.share(late // self.every, weight)
-        applied = pick(now, share, alike(0.0, weight))
-        kept = pick(now, heavier, weight)
-        return pick(waits, alike(1.0, weight), applied), pick(waits, weight, kept)
+        """See `Mean`; `count` is the number of calls."""
+        since = count - self.start
+        waits = since < 0
+        since = pick(waits, matching(0, since), since)
+        due = since % self.every == 0
+        share, heavier = self.rule.share(since // self.every, weight)
+        share, heavier = pick(due, share, matching(0.0, weight)), pick(due, heavier, weight)
+        return pick(waits, matching(1.0, weight), share), pick(waits, weight, heavier)
+
+
+@reader("rule")
+def _a_mean(value: Any, name: str) -> Mean:
+    """A rule that has one share for all elements."""
+    if not isinstance(value, Mean):
+        raise NotARule(
+            f"Only averages of one share for all elements can be paced, such as ema(0.9), got {shown(value)}."
+        )
+    value.share(0, 0.0)  # raises RuleError if the rule has none
+    return value
+
+
+def _calls(least: int) -> Reader:
+    """A number of calls, of at least `least`."""
+    most = int_max("int32")
+    expected = f"a whole number of calls, from {least} to 2**31 - 1"
+    return Reader(
+        "number",
+        lambda value, name: number(value, name, StepCountError, least=least, most=most, whole=True, expected=expected),
+    )
 
 
 @statistic(
-    rule=unchecked("rule"),
-    start=unchecked("number"),
-    every=unchecked("number"),
+    rule=_a_mean,
+    start=_calls(0),
+    every=_calls(1),
     examples=["paced(ema(0.9), every=3)", "paced(swa(), start=2, every=2)"],
 )
 def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
@@ -95,16 +115,4 @@ def paced(rule: Mean, start: int = 0, every: int = 1) -> Paced:
     3.0
     3.0
     """
-    if not isinstance(rule, Mean):
-        raise NotARule(
-            f"Only averages of one share for all elements can be paced, such as ema(0.9), got {shown(rule)}."
-        )
-    rule.share(0, 0.0)  # raises where it has none
-    return Paced(rule, _whole(start, "start", 0), _whole(every, "every", 1))
-
-
-def _whole(value: Any, what: str, least: int) -> int:
-    calls = as_real(value)
-    if not isinstance(calls, int) or not least <= calls <= int_max("int32"):
-        raise StepCountError(f"{what} must be a whole number of calls, from {least} to 2**31 - 1, got {shown(value)}.")
-    return calls
+    return Paced(rule, start, every)

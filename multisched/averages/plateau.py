@@ -3,16 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from multisched.arguments import unchecked
+from multisched.arguments import Reader, number, option, reader
 from multisched.arrays import (
     Array,
     FrozenArray,
     Namespace,
-    as_real,
     beside,
     choose,
     dtype_name,
@@ -20,26 +19,28 @@ from multisched.arrays import (
     int_max,
     kind_of,
 )
-from multisched.averages.statistic import Statistic, counted, statistic
+from multisched.averages.statistic import Statistic, counted, statistic, zeros_beside
 from multisched.errors import DTypeError, RuleError, shown
 
 _MOST = int_max("int32")
-_MODES, _THRESHOLD_MODES = ("min", "max"), ("size", "rel", "abs")
+
+Mode: TypeAlias = Literal["min", "max"]
+ThresholdMode: TypeAlias = Literal["size", "rel", "abs"]
 
 
 class PlateauState(NamedTuple):
-    """The state of `plateau`, each part of the shape of the metric; `value` has one axis more for lists of numbers."""
+    """The state of `plateau`. Each part has the shape of the metric; of a list of values, `value` has one axis more."""
 
     value: Array
     """The value now, at least float32."""
     best: Array
     """The best metric so far; zero before there was one."""
     seen: Array
-    """Whether there was a metric that counted as an improvement: none that is NaN, or the worst of all, infinite."""
+    """Whether some metric has counted as an improvement. NaN never does, nor does the worst of all, an infinite one."""
     bad: Array
-    """Updates without an improvement, int32."""
+    """Updates in a row without an improvement, int32."""
     rest: Array
-    """Updates of the cooldown that are left, int32."""
+    """Updates that are left of the cooldown, int32."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,20 +48,22 @@ class Plateau(Statistic):
     """The rule that `plateau` builds; see there."""
 
     start: float | FrozenArray
+    """The value at first, which is called `init` in calls of `plateau`."""
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
-    mode: str = "min"
+    mode: Mode = "min"
     cooldown: int = 0
     minimum: float | FrozenArray = 0.0
-    threshold_mode: str = "size"
+    threshold_mode: ThresholdMode = "size"
     eps: float = 0.0
 
+    name: ClassVar[str] = "plateau"
     title: ClassVar[str] = "Plateau"
 
-    def _described(self) -> tuple[str, dict[str, Any]]:
-        fields = ("factor", "patience", "threshold", "mode", "cooldown", "minimum", "threshold_mode", "eps")
-        return "plateau", {"init": self.start, **{name: getattr(self, name) for name in fields}}
+    def _arguments(self) -> dict[str, Any]:
+        arguments = super()._arguments()
+        return {"init": arguments.pop("start"), **arguments}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,7 +71,7 @@ class Plateau(Statistic):
         return next((part.shape for part in (self.start, self.minimum) if isinstance(part, FrozenArray)), ())
 
     def each(self) -> list["Plateau"]:
-        """The rules of one value that this rule of several is made of; of one value, the rule itself.
+        """A rule for each of the values of this one. A rule of one value gives itself.
 
         >>> plateau([1.0, 0.5], minimum=0.1).each()
         [plateau(1.0, minimum=0.1), plateau(0.5, minimum=0.1)]
@@ -92,12 +95,8 @@ class Plateau(Statistic):
 
     def _widened(self, xp: Namespace, zeros: Array) -> Array:
         """Zeros of the shape of the value."""
-        if not self.shape:
-            return zeros
         shape = (*zeros.shape, *self.shape)
-        if not hasattr(zeros, "device"):
-            return xp.zeros(shape, dtype=zeros.dtype)
-        return xp.zeros_like(xp.broadcast_to(xp.expand_dims(zeros, axis=-1), shape))
+        return zeros_beside(xp, xp.expand_dims(zeros, axis=-1), shape) if self.shape else zeros
 
     def _advance(self, xp: Namespace, state: PlateauState, value: Array, dt: Any = None) -> tuple[PlateauState, Array]:
         better = self._better(xp, state, value)
@@ -106,18 +105,18 @@ class Plateau(Statistic):
         resting = state.rest > 0
         bad = choose(xp, better | resting, none, counted(xp, state.bad))
         rest = choose(xp, resting, state.rest - 1, none)
-        fall = bad > min(self.patience, _MOST)  # beyond what can be counted: never
+        fall = bad > min(self.patience, _MOST)  # the count stops there, so that a longer patience never ends
         after = choose(xp, xp.expand_dims(fall, axis=-1) if self.shape else fall, self._lower(xp, state), state.value)
         bad, rest = choose(xp, fall, none, bad), choose(xp, fall, xp.full_like(rest, min(self.cooldown, _MOST)), rest)
         return PlateauState(after, best, state.seen | better, bad, rest), after
 
     def _better(self, xp: Namespace, state: PlateauState, value: Array) -> Array:
-        """Whether a metric is an improvement: NaN never is, nor the worst of all, which is infinite."""
+        """Whether a metric is an improvement. NaN never is, nor is the worst of all, an infinite one."""
         lowest, part = self.mode == "min", self.threshold
         best = choose(xp, state.seen, state.best, xp.full_like(state.best, math.inf if lowest else -math.inf))
         value, best = (value, best) if lowest else (-value, -best)  # so that lower is better
         endless = xp.isinf(best)
-        known = choose(xp, endless, xp.zeros_like(best), best)  # no difference of two infinite ones
+        known = choose(xp, endless, xp.zeros_like(best), best)  # so that no two infinite numbers are subtracted
         if self.threshold_mode == "rel":
             scale = 1 - part if lowest else 1 + part
             ahead = value < _stretched(best, scale) if scale else xp.zeros_like(endless)
@@ -128,10 +127,10 @@ class Plateau(Statistic):
             if self.threshold_mode == "size":
                 line = choose(xp, known < 0, known * (1 + part), known * (1 - part))
                 margin = part * xp.abs(known)
-        if dtype_name(best.dtype) == "float64":  # as torch computes it, to the bit
+        if dtype_name(best.dtype) == "float64":  # bit for bit what torch computes
             return choose(xp, endless, ahead, value < line)
-        # In single precision the line is rounded, by which a metric close to it may come to lie on its other side. The
-        # distance of two metrics that are close to each other is exact, and the margin is rounded by far less.
+        # In single precision the line is rounded, so that a metric close to it may come to lie on its other side. The
+        # difference of two metrics that are close to each other is exact, and the margin is rounded by far less.
         return choose(xp, endless, ahead, known - value > margin)
 
     def _lower(self, xp: Namespace, state: PlateauState) -> Array:
@@ -160,22 +159,53 @@ def _spread(number: float | FrozenArray, shape: tuple[int, ...]) -> list[float]:
 
 
 def _filled(xp: Namespace, like: Array, number: float | FrozenArray) -> Array:
-    """A number, or one for each entry of the last axis, in the shape and dtype of an array."""
+    """A number, or one number for each entry of the last axis, in the shape and dtype of `like`."""
     if isinstance(number, FrozenArray):
         return xp.zeros_like(like) + beside(xp, number, like.dtype, like)
     return xp.full_like(like, number)
 
 
+def _real(expected: str, most: float = math.inf) -> Reader:
+    def read(value: Any, name: str) -> float:
+        found = number(value, name, RuleError, least=0, most=most, infinite=True, expected=expected)
+        return float(freeze(found, name))  # type: ignore[arg-type]  # a number stays one, unless no float holds it
+
+    return Reader("number", read)
+
+
+@reader("number")
+def _count(value: Any, name: str) -> int:
+    """A number of updates."""
+    expected = "a number of updates, an integer of at least 0"
+    return int(number(value, name, RuleError, least=0, whole=True, infinite=True, expected=expected))
+
+
+def _one_of(options: Any) -> Reader:
+    return Reader("text", lambda value, name: option(value, name, get_args(options), RuleError))
+
+
+@reader("array")
+def _values(value: Any, name: str) -> float | FrozenArray:
+    """One real number, or a list of them."""
+    found = freeze(value, name) if not isinstance(value, str | bool) else value
+    expected = "a real number, or a list of them"
+    if not isinstance(found, FrozenArray):
+        return float(number(found, name, RuleError, infinite=True, expected=expected))
+    if len(found.shape) != 1 or not found.shape[0] or np.isnan(found.array).any():
+        raise RuleError(f"{name} must be {expected}, got {shown(value)}.")
+    return found
+
+
 @statistic(
-    init=unchecked("array"),
-    factor=unchecked("number"),
-    patience=unchecked("number"),
-    threshold=unchecked("number"),
-    mode=unchecked("text"),
-    cooldown=unchecked("number"),
-    minimum=unchecked("array"),
-    threshold_mode=unchecked("text"),
-    eps=unchecked("number"),
+    init=_values,
+    factor=_real("a real number of at least 0 and less than 1", most=math.nextafter(1, 0)),
+    patience=_count,
+    threshold=_real("a real number of at least 0"),
+    mode=_one_of(Mode),
+    cooldown=_count,
+    minimum=_values,
+    threshold_mode=_one_of(ThresholdMode),
+    eps=_real("a real number of at least 0"),
     examples=["plateau(0.1, factor=0.5, patience=2)", "plateau(1.0, patience=0, mode='max', cooldown=1)"],
 )
 def plateau(
@@ -183,10 +213,10 @@ def plateau(
     factor: float = 0.1,
     patience: int = 10,
     threshold: float = 1e-4,
-    mode: str = "min",
+    mode: Mode = "min",
     cooldown: int = 0,
     minimum: float | Sequence[float] = 0.0,
-    threshold_mode: str = "size",
+    threshold_mode: ThresholdMode = "size",
     eps: float = 0.0,
 ) -> Plateau:
     """A value that is multiplied by `factor` whenever a metric has not improved for more than `patience` updates.
@@ -211,7 +241,7 @@ def plateau(
     cooldown:
         For how many updates after a fall the updates without an improvement are not counted.
     threshold:
-        The margin, at least 0; by default relative to the size of the best metric.
+        The margin: at least 0. By default it is relative to the size of the best metric.
     mode:
         "min" if lower metrics are better, "max" if higher ones are.
     minimum:
@@ -226,7 +256,7 @@ def plateau(
     Raises
     ------
     RuleError:
-        An argument is out of range.
+        An argument is not of its kind, or out of range.
     DTypeError:
         `rule.init(metric)` raises it if the metric is complex.
 
@@ -245,55 +275,11 @@ def plateau(
     0.5
     0.25
     """
-    factor, threshold, eps = _number(factor, "factor"), _number(threshold, "threshold"), _number(eps, "eps")
-    patience, cooldown = _count(patience, "patience"), _count(cooldown, "cooldown")
-    if not 0 <= factor < 1:
-        raise RuleError(f"factor of plateau must be at least 0 and less than 1, got {factor!r}.")
-    for name, number in {"threshold": threshold, "eps": eps}.items():
-        if number < 0:
-            raise RuleError(f"{name} of plateau must be at least 0, got {number!r}.")
-    for name, given, names in (("mode", mode, _MODES), ("threshold_mode", threshold_mode, _THRESHOLD_MODES)):
-        if not isinstance(given, str) or given not in names:
-            raise RuleError(f"{name} of plateau must be one of {', '.join(map(repr, names))}, got {shown(given)}.")
-    start, least = _numbers(init, "init"), _numbers(minimum, "minimum")
-    lengths = {part.shape for part in (start, least) if isinstance(part, FrozenArray)}
+    lengths = {part.shape for part in (init, minimum) if isinstance(part, FrozenArray)}
     if len(lengths) > 1:
         raise RuleError(
-            "init and minimum of plateau must have the same length, or be numbers, "
-            f"got {shown(init)} and {shown(minimum)}."
+            f"init and minimum must have the same length, or be numbers, got {shown(init)} and {shown(minimum)}."
         )
-    return Plateau(start, factor, patience, threshold, str(mode), cooldown, least, str(threshold_mode), eps)
-
-
-def _number(value: Any, what: str) -> float:
-    number = _in_double(value)
-    if number is None:
-        raise RuleError(f"{what} of plateau must be a real number in double precision, got {shown(value)}.")
-    return number
-
-
-def _in_double(value: Any) -> float | None:
-    """A real number as a float; None for NaN, for what is none, and for an int beyond double precision."""
-    number = as_real(value)
-    try:
-        return None if number is None or number != number else float(number)
-    except OverflowError:
-        return None
-
-
-def _count(value: Any, what: str) -> int:
-    count = as_real(value)
-    if not isinstance(count, int) or count < 0:
-        raise RuleError(f"{what} of plateau must be a non-negative integer, got {shown(value)}.")
-    return count
-
-
-def _numbers(value: Any, what: str) -> float | FrozenArray:
-    """One real number, or a list of them."""
-    number = _in_double(value)
-    if number is not None:
-        return number
-    found = freeze(value, f"{what} of plateau") if not isinstance(value, str | bool) else value
-    if not isinstance(found, FrozenArray) or len(found.shape) != 1 or not found.shape[0] or np.isnan(found.array).any():
-        raise RuleError(f"{what} of plateau must be a real number, or a list of them, got {shown(value)}.")
-    return found
+    start: Any = init  # which the readers have frozen
+    least: Any = minimum
+    return Plateau(start, factor, patience, threshold, mode, cooldown, least, threshold_mode, eps)

@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arguments import optional, unchecked
-from multisched.arrays import Array, as_real
-from multisched.averages.mean import Mean, Scalar, alike, dtype_of, floating, functions_of, pick
+from multisched.arguments import Reader, number, optional
+from multisched.arrays import Array
+from multisched.averages.mean import Mean
+from multisched.averages.scalars import Scalar, as_float, dtype_of, functions_of, matching, pick
 from multisched.averages.statistic import statistic
-from multisched.errors import DecayError, shown
+from multisched.errors import DecayError
 
 _WIDEST = 12**-0.5
 _LARGEST = 1e9
@@ -32,25 +33,37 @@ class PowerEma(Mean):
     sigma_rel: float = field(compare=False)
     """The width: the standard deviation of the profile, relative to the time that it covers."""
     by_width: bool = field(default=True, compare=False, repr=False)
+    """Whether the rule was built from `sigma_rel`, and prints it."""
 
+    name: ClassVar[str] = "power_ema"
     title: ClassVar[str] = "PowerFunctionAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "EMA"}
     state: ClassVar[type[Any]] = PowerEmaState
 
-    def _described(self) -> tuple[str, dict[str, Any]]:
-        return "power_ema", {"sigma_rel": self.sigma_rel} if self.by_width else {"gamma": self.gamma}
+    def _arguments(self) -> dict[str, Any]:
+        return {"sigma_rel": self.sigma_rel} if self.by_width else {"gamma": self.gamma}
 
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
-        """As of any `Mean`: `1 - (1 - 1 / n) ** (gamma + 1)` at update n, to the last digits of a share close to 0."""
-        first, before = count == 0, floating(count, dtype_of(weight))
-        n = pick(first, alike(2.0, before), before + 1)  # the logarithm of 0 is nobody's
+        """See `Mean`: `1 - (1 - 1 / n) ** (gamma + 1)` with `n = count + 1`.
+
+        `expm1` and `log1p` keep the digits of a share close to 0. At n = 1 the share is 1, and `log1p(-1)` is avoided.
+        """
+        first, before = count == 0, as_float(count, dtype_of(weight))
+        n = pick(first, matching(2.0, before), before + 1)
         f = functions_of(n)
-        return pick(first, alike(1.0, n), -f.expm1((self.gamma + 1) * f.log1p(-1 / n))), weight
+        return pick(first, matching(1.0, n), -f.expm1((self.gamma + 1) * f.log1p(-1 / n))), weight
+
+
+def _between(least: float, most: float, expected: str) -> Reader:
+    return Reader(
+        "number",
+        lambda value, name: float(number(value, name, DecayError, least=least, most=most, expected=expected)),
+    )
 
 
 @statistic(
-    sigma_rel=optional(unchecked("number")),
-    gamma=optional(unchecked("number")),
+    sigma_rel=optional(_between(1 / _LARGEST, _WIDEST, "a number from 1e-09 to 12 ** -0.5")),
+    gamma=optional(_between(0, _LARGEST, "a number from 0 to 1e9")),
     examples=["power_ema(0.1)", "power_ema(gamma=1)"],
 )
 def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> PowerEma:
@@ -97,18 +110,9 @@ def power_ema(sigma_rel: float | None = None, *, gamma: float | None = None) -> 
     if (sigma_rel is None) == (gamma is None):
         given = "none of them" if sigma_rel is None else "both"
         raise DecayError(f"Exactly one of sigma_rel and gamma says how wide the average is, got {given}.")
-    if gamma is not None:
-        gamma = _between(gamma, "gamma", 0.0, _LARGEST, "1e9")
-        return PowerEma(gamma, _width(gamma), by_width=False)
-    sigma_rel = _between(sigma_rel, "sigma_rel", 1 / _LARGEST, _WIDEST, "12 ** -0.5")
-    return PowerEma(_exponent(sigma_rel), sigma_rel)
-
-
-def _between(value: Any, what: str, least: float, most: float, name: str) -> float:
-    number = as_real(value)
-    if number is None or not least <= number <= most:
-        raise DecayError(f"{what} must be a number from {least:g} to {name}, got {shown(value)}.")
-    return float(number)
+    if sigma_rel is not None:
+        return PowerEma(_exponent(sigma_rel), sigma_rel)
+    return PowerEma(gamma, _width(gamma), by_width=False)  # type: ignore[arg-type]  # one of the two is given
 
 
 def _width(gamma: float) -> float:
@@ -119,7 +123,7 @@ def _width(gamma: float) -> float:
 def _exponent(sigma_rel: float) -> float:
     """The largest root of `sigma_rel ** 2 * (gamma + 2) ** 2 * (gamma + 3) - (gamma + 1)`, by Newton's method.
 
-    The cubic is convex, and positive at `1 / sigma_rel - 2`: from there the method goes down to the root, and stops
+    The cubic is convex, and positive at `1 / sigma_rel - 2`. From there the method goes down to the root, and it stops
     where rounding keeps it from going further.
     """
     gamma = math.inf

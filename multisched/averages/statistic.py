@@ -1,11 +1,12 @@
-"""What every statistic shares: the mask, the dtypes, and keeping gradients out of the state.
+"""What all statistics have in common: masks, dtypes, and states that carry no gradient.
 
-A subclass is a frozen dataclass, hence plain data, and says only what its state is, how a value advances it, and how
-the average is read from it.
+A subclass is a frozen dataclass, and so plain data. It defines what its state is (`_init`), how a value advances the
+state (`_advance`), and how the average is read from it (`_read`).
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import wraps
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -25,6 +26,9 @@ from multisched.arrays import (
     stop_gradient,
 )
 from multisched.errors import DTypeError, MaskError, ShapeError, TimeStepError
+from multisched.schedules.catalogue import described
+from multisched.schedules.config import to_config
+from multisched.schedules.text import pieces
 
 P = ParamSpec("P")
 S = TypeVar("S", bound="Statistic")
@@ -70,9 +74,12 @@ class Statistic:
     is differentiable with respect to `value`.
     """
 
-    title: ClassVar[str]
+    name: ClassVar[str | None] = None
+    """The name of the function that builds the rule, by which data and expressions call it."""
+    title: ClassVar[str] = "Statistic"
+    """The name of the scope that holds the variables of a declared one, if the declaration gives no other."""
     labels: ClassVar[dict[str, str]] = {}
-    """Names of the declared variables, where they are not those of the state's fields."""
+    """The names of the declared variables, for fields of the state whose variable has another name."""
 
     def to_config(self) -> dict[str, Any]:
         """The rule as a document for JSON, YAML or TOML, from which `ms.from_config` builds an equal one.
@@ -84,22 +91,22 @@ class Statistic:
         >>> ms.paced(ms.swa(), every=10).to_config()
         {'name': 'paced', 'rule': {'name': 'swa'}, 'start': 0, 'every': 10}
         """
-        from multisched.schedules.config import to_config  # which knows the constructors of all rules
-
         return to_config(self)
 
     def _described(self) -> tuple[str | None, dict[str, Any]]:
-        """The name in the catalogue of the function that builds this rule, and its arguments; None if there is none."""
-        return None, {}
+        """The name in data of the function that builds this rule, None if there is none, and its arguments."""
+        return self.name, self._arguments() if self.name is not None else {}
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments of the function that builds this rule: its fields, unless a subclass says otherwise."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]  # a dataclass
 
     def __repr__(self) -> str:
         return "".join(self._pieces())
 
     def _pieces(self) -> Iterator[str]:
         """What `repr` prints, in pieces, of which an error message takes the first."""
-        from multisched.schedules.text import pieces  # which knows the constructors of all rules
-
-        return pieces(self) if self._described()[0] is not None else iter([object.__repr__(self)])
+        return pieces(self) if described(self) is not None else iter([object.__repr__(self)])
 
     def init(self, value: Array, *, elementwise: bool = False, times: bool = False) -> Any:
         """The state before the first update, for values of the shape, dtype and device of `value`.
@@ -139,7 +146,7 @@ class Statistic:
             where = self._checked_mask(state, where)
             new = _keep(xp, where, new, state)
             output = self._read(xp, new, value)
-        return _detached(xp, new), xp.astype(output, dtype, copy=True)  # it shares no memory with the state
+        return _detached(xp, new), xp.astype(output, dtype, copy=True)  # so that it shares no memory with the state
 
     def read(self, state: Any, value: Array) -> Array:
         """The average so far; before the first update, it is `value`, or the `init` of the rule."""
@@ -152,25 +159,25 @@ class Statistic:
         raise NotImplementedError
 
     def _advance(self, xp: Namespace, state: Any, value: Array, dt: Any = None) -> tuple[Any, Array]:
-        """The state after `value`, and the average that it holds; `dt` only where the rule's own `step` takes it."""
+        """The state after `value`, and the average in it. `dt` is None unless the rule's own `step` takes times."""
         raise NotImplementedError
 
     def _read(self, xp: Namespace, state: Any, value: Array) -> Array:
-        """The average that `state` holds; before the first update `value`."""
+        """The average in `state`; before the first update `value`."""
         raise NotImplementedError
 
     def _timed(self, xp: Namespace, state: Any) -> Any:
-        """The state with a field for the time that passes under a mask."""
+        """The state, with a field for the time that passes under a mask."""
         raise TimeStepError(
             f"times=True keeps the time of values that are masked, and {self!r} takes no times: use rule.init(value)."
         )
 
     def _counter(self, state: Any) -> Array:
-        """The part of the state that counts the updates, or the first of them: of the shape of a mask."""
+        """The part of the state that counts updates, or tells the first one: it has the shape that a mask may have."""
         return state.count if "count" in state._fields else self._template(state)
 
     def _checked_mask(self, state: Any, where: Any) -> Array:
-        """`where`, if it is a boolean scalar, or boolean and of the shape of the value, where each element counts."""
+        """`where`, if it is a boolean scalar, or has the shape of the value and each element has its own count."""
         shape = tuple(getattr(where, "shape", ()))
         if not shape or dtype_name(where.dtype) != "bool" or shape != tuple(self._template(state).shape):
             return checked_mask(where)
@@ -182,7 +189,7 @@ class Statistic:
         return where
 
     def _template(self, state: Any) -> Array:
-        """An array in `state` of the shape and dtype of one average."""
+        """An array in `state` that has the shape and dtype of one average."""
         return state.mean
 
     def _prepared(self, state: Any, value: Array) -> tuple[Namespace, Array, Any]:
@@ -202,23 +209,31 @@ class Statistic:
 
 
 def scalar_like(xp: Namespace, array: Array, value: float | bool, dtype: Any) -> Array:
-    """A 0-d array beside `array`: on its device, and mapped as it is under `vmap`."""
+    """A 0-d array on the device of `array`, and, under `vmap`, one for each of the mapped arrays."""
     if not hasattr(array, "device"):
         return xp.full((), value, dtype=dtype)
     return xp.full_like(xp.sum(array[:0, ...]) if array.ndim else array, value, dtype=dtype)
 
 
+def zeros_beside(xp: Namespace, zeros: Array, shape: tuple[int, ...]) -> Array:
+    """The zeros of an array, broadcast to `shape`, in memory of their own; on its device, and mapped as it is."""
+    if not hasattr(zeros, "device"):
+        return xp.zeros(shape, dtype=zeros.dtype)
+    return xp.zeros_like(xp.broadcast_to(zeros, shape))
+
+
 def real_dtype(xp: Namespace, array: Array) -> Any:
-    """The dtype of weights and counts beside `array`."""
+    """The dtype of the weights that go with `array`: real, and as precise."""
     return {"complex64": xp.float32, "complex128": xp.float64}.get(dtype_name(array.dtype), array.dtype)
 
 
 def counted(xp: Namespace, count: Array) -> Array:
-    """`count + 1`, in int32, staying at its maximum instead of wrapping."""
+    """`count + 1`, in int32. At the largest int32 it stays, instead of wrapping."""
     return count + xp.astype(count < int_max("int32"), count.dtype)
 
 
 def _averaging(xp: Namespace, value: Array) -> Any:
+    """The dtype in which a value is averaged."""
     dtype = dtype_name(value.dtype)
     if dtype not in BITS:
         raise DTypeError(f"Values of dtype {dtype} cannot be averaged; expected one of {', '.join(BITS)}.")
@@ -237,14 +252,16 @@ def checked_mask(where: Array) -> Array:
     return where
 
 
+# --- whole states ----------------------------------------------------------------------------------------------------
 def _keep(xp: Namespace, where: Array, new: Any, old: Any) -> Any:
+    """The new state where the mask holds, else the old one."""
     return type(new)(
         *(() if isinstance(a, tuple) else xp.where(where, a, b) for a, b in zip(new, old, strict=True)),
     )
 
 
 def _widened(xp: Namespace, state: Any, zeros: Array) -> Any:
-    """The state with a counter for each element instead of one for all."""
+    """The state, with a counter for each element instead of one for all."""
     return type(state)(
         *(
             part
@@ -256,8 +273,10 @@ def _widened(xp: Namespace, state: Any, zeros: Array) -> Any:
 
 
 def _copied(xp: Namespace, state: Any) -> Any:
+    """The state, in memory of its own."""
     return type(state)(*(part if isinstance(part, tuple) else xp.astype(part, part.dtype, copy=True) for part in state))
 
 
 def _detached(xp: Namespace, state: Any) -> Any:
+    """The state, through which no gradient flows."""
     return type(state)(*(part if isinstance(part, tuple) else stop_gradient(xp, part) for part in state))

@@ -1,10 +1,11 @@
-"""The average of all values, equally: stochastic weight averaging, when the values are weights."""
+"""The average of all values, each with the same weight: stochastic weight averaging, if the values are weights."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from multisched.arrays import Array
-from multisched.averages.mean import Mean, Scalar, dtype_of, floating
+from multisched.averages.mean import Mean
+from multisched.averages.scalars import Scalar, as_float, dtype_of
 from multisched.averages.statistic import statistic
 
 
@@ -21,21 +22,14 @@ class SwaState(NamedTuple):
 class Swa(Mean):
     """The rule that `swa` builds; see there."""
 
+    name: ClassVar[str] = "swa"
     title: ClassVar[str] = "StochasticWeightAverage"
     labels: ClassVar[dict[str, str]] = {"mean": "SWA"}
     state: ClassVar[type[Any]] = SwaState
 
-    def _described(self) -> tuple[str, dict[str, Any]]:
-        return "swa", {}
-
     def share(self, count: Scalar, weight: Scalar) -> tuple[Scalar, Scalar]:
-        """As of any `Mean`."""
-        return 1.0 / _seen(count, dtype_of(weight)), weight
-
-
-def _seen(count: Scalar, dtype: Any) -> Scalar:
-    """How many values the average is of, with the one at update `count`."""
-    return floating(count, dtype) + 1
+        """See `Mean`: `1 / (count + 1)`."""
+        return 1.0 / (as_float(count, dtype_of(weight)) + 1), weight
 
 
 @statistic(examples=["swa()"])

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from multisched.arguments import unchecked
-from multisched.arrays import Array, Namespace, as_real, choose
-from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like, statistic
-from multisched.errors import WindowError, shown
+from multisched.arguments import number, reader
+from multisched.arrays import Array, Namespace, choose
+from multisched.averages.statistic import Statistic, counted, real_dtype, scalar_like, statistic, zeros_beside
+from multisched.errors import WindowError
 
 
 class SmaState(NamedTuple):
     """The state of `sma`."""
 
     last: Array
-    """The last n values, oldest first, shape `(n, *value_shape)`, at least float32; zero where none was seen yet."""
+    """The last n values, oldest first, of the shape `(n, *value_shape)`, at least float32; zero for those to come."""
     count: Array
     """Updates so far, int32."""
 
@@ -23,22 +23,17 @@ class Sma(Statistic):
     """The rule that `sma` builds; see there."""
 
     n: int
+    """The length of the window, in updates."""
 
+    name: ClassVar[str] = "sma"
     title: ClassVar[str] = "SimpleMovingAverage"
     labels: ClassVar[dict[str, str]] = {"last": "SMA"}
 
-    def _described(self) -> tuple[str, dict[str, Any]]:
-        return "sma", {"n": self.n}
-
     def _init(self, xp: Namespace, zeros: Array) -> SmaState:
-        shape = (self.n, *zeros.shape)
-        last = (
-            xp.zeros_like(xp.broadcast_to(zeros, shape)) if hasattr(zeros, "device") else xp.zeros(shape, zeros.dtype)
-        )
-        return SmaState(last, scalar_like(xp, zeros, 0, xp.int32))
+        return SmaState(zeros_beside(xp, zeros, (self.n, *zeros.shape)), scalar_like(xp, zeros, 0, xp.int32))
 
     def _advance(self, xp: Namespace, state: SmaState, value: Array, dt: Any = None) -> tuple[SmaState, Array]:
-        # Shifting costs one pass, as the sum does anyway; a running sum would be cheaper, and drift.
+        # Shifting costs one pass, as the sum does anyway. A running sum would be cheaper, but it would drift.
         last = xp.concat([state.last[1:, ...], xp.expand_dims(value, axis=0)], axis=0)
         new = SmaState(last, counted(xp, state.count))
         return new, self._mean(xp, new)
@@ -55,10 +50,10 @@ class Sma(Statistic):
 
 
 def _sum_in_pairs(values: Array) -> Array:
-    """The sum over the first axis, halving it each time.
+    """The sum over the first axis, which is halved each time.
 
-    The order of the additions is ours, so that it is the same on every backend, and the rounding error grows with the
-    logarithm of the length.
+    This fixes the order of the additions on every backend, and the rounding error grows with the logarithm of the
+    length.
     """
     odd = None
     while (n := values.shape[0]) > 1:
@@ -69,7 +64,14 @@ def _sum_in_pairs(values: Array) -> Array:
     return values[0, ...] if odd is None else values[0, ...] + odd
 
 
-@statistic(n=unchecked("number"), examples=["sma(3)", "sma(1)"])
+@reader("number")
+def _window(value: Any, name: str) -> int:
+    """The length of a window: an integer of at least 1."""
+    expected = "the length of a window, an integer of at least 1"
+    return int(number(value, name, WindowError, least=1, whole=True, expected=expected))
+
+
+@statistic(n=_window, examples=["sma(3)", "sma(1)"])
 def sma(n: int) -> Sma:
     """The mean of the last `n` values, or of the values so far if there are fewer.
 
@@ -101,7 +103,4 @@ def sma(n: int) -> Sma:
     1.5
     3.0
     """
-    window = as_real(n)
-    if not isinstance(window, int) or window < 1:
-        raise WindowError(f"The window n of a moving average is an integer of at least 1, got {shown(n)}.")
-    return Sma(window)
+    return Sma(n)

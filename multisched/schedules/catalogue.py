@@ -219,7 +219,15 @@ def described(rule: Any) -> tuple[str | None, dict[str, Any]] | None:
     if isinstance(rule, Schedule):
         return name_of(rule._formula), rule._arguments
     name, arguments = rule._described() if is_rule(rule) else (None, {})
-    return None if name is None else (name, arguments)
+    return (name, arguments) if name is not None and _is_listed(name) else None
+
+
+def _is_listed(name: str) -> bool:
+    try:
+        by_name(name)
+    except (KeyError, RuleError):
+        return False
+    return True
 
 
 def name_of(formula: Callable[..., Any]) -> str | None:

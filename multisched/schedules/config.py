@@ -67,7 +67,7 @@ def _object(rule: Any, path: str, inside: Inside | None = None) -> dict[str, Any
     """The object of a rule; `inside` writes the rules among its arguments, by default as objects, too."""
     name, arguments = described(rule) or (None, {})
     if name is None:
-        own = getattr(rule, "name", type(rule).__name__)
+        own = rule.name if isinstance(rule, Schedule) else type(rule).__name__
         raise ConfigError(
             f"{path}: {own} is not in the catalogue: a function, or a rule of your own, is code and cannot be written "
             "as data. Build the rule of those of multisched.schedules and multisched.averages, and arithmetic, or "

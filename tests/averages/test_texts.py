@@ -184,7 +184,7 @@ def test_errors_are_at_their_columns(text, column, message):
         ({"name": "ema", "alpha": "0.9"}, r"^\$\.alpha: expected a number"),
         ({"name": "ema", "alpha": 0.9, "beta": 1}, r"^\$\.beta: ema has no such field"),
         ({"name": "ema"}, r"^\$: Exactly one of alpha"),
-        ({"name": "sma", "n": 1.5}, r"^\$: The window n"),
+        ({"name": "sma", "n": 1.5}, r"^\$: n must be the length of a window"),
     ],
 )
 def test_documents_that_are_wrong(document, message):
