@@ -44,10 +44,13 @@ They are imported in this order until one of them has the name that is asked for
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         value: Any = sorted({"errors"}.union(*(import_module(home).__all__ for home in _HOMES)))
-    elif name.startswith("_"):
+    elif name.startswith("_") or "." in name:
         raise _missing(name)
     elif find_spec(f"multisched.{name}"):
-        value = import_module(f"multisched.{name}")
+        try:
+            value = import_module(f"multisched.{name}")
+        except ImportError as cause:  # it needs what is not installed, such as click
+            raise _missing(name) from cause
     else:
         value = getattr(_home_of(name), name)
     globals()[name] = value

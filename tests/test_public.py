@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import typing
 from importlib import metadata
 from pathlib import Path
 
@@ -116,3 +117,33 @@ def test_the_package_is_marked_as_typed():
     """`py.typed` is installed with it, so that type checkers read its types."""
     files = {str(f) for f in metadata.files("multisched") or []}
     assert (Path(ms.__file__).parent / "py.typed").is_file() or any(re.search("py.typed$", f) for f in files)
+
+
+@pytest.mark.parametrize("name", [name for name in ms.__all__ if callable(getattr(ms, name))])
+def test_type_hints_can_be_read(name):
+    """`typing.get_type_hints`, which tools for validation and documentation call, finds every name in an annotation."""
+    typing.get_type_hints(getattr(ms, name))
+
+
+@pytest.mark.parametrize("name", ["torch.OneCycleLR", "schedules.curves", "no_such_name", "_hidden"])
+def test_what_is_no_attribute(name):
+    """It is an AttributeError, whatever characters the name has, so that `getattr` takes its default."""
+    assert getattr(ms, name, None) is None
+
+
+def test_a_module_that_needs_what_is_not_installed(monkeypatch):
+    """Probing for an attribute does not fail: without pytest there is no plugin."""
+    monkeypatch.delitem(sys.modules, "multisched.pytest_plugin", raising=False)
+    monkeypatch.delattr(ms, "pytest_plugin", raising=False)
+    monkeypatch.setitem(sys.modules, "pytest", None)
+    assert not hasattr(ms, "pytest_plugin")
+
+
+@pytest.mark.parametrize("dialect", [name for name in ms.dialects.__all__ if name[0] != "c" and name != "of_dialect"])
+def test_a_dialect_lists_its_names(dialect):
+    """A star import of a dialect brings its constructors, and nothing that they are built of."""
+    module = getattr(ms.dialects, dialect)
+    made = {name for name, f in vars(module).items() if getattr(f, "examples", ()) and f.__module__ == module.__name__}
+    inner = {f"{dialect}.{name}" for name in made} & {"torch.by_cycle", "timm.k_decay_polynomial", "transformers.ahead"}
+    assert made - {name.partition(".")[2] for name in inner} <= set(module.__all__)
+    assert all(inspect.isfunction(getattr(module, name)) for name in module.__all__)

@@ -11,11 +11,22 @@ decorated as any other, with `@ms.schedule(...)` and, inside of it, `of_dialect`
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, ParamSpec, TypeVar
 
 from multisched.arguments import Reader, bound, constructor_of, read_all
 
 __all__ = ["constructor", "of_dialect"]
+__all__ += [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
+
+
+def __getattr__(name: str) -> Any:
+    """`ms.dialects.torch`: a dialect is imported when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -22,6 +22,15 @@ from multisched.schedules.piecewise import piecewise_constant
 from multisched.schedules.readers import at_least, flag, length, non_negative, real, some_steps
 from multisched.schedules.schedule import Schedule
 
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+]
+
 
 @constructor(
     initial_learning_rate=real,

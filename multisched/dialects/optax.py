@@ -24,6 +24,23 @@ from multisched.schedules.readers import flag, length, non_negative, one_of, pos
 from multisched.schedules.schedule import Schedule
 from multisched.schedules.steps import piecewise_interpolate, piecewise_scale
 
+__all__ = [
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
+    "exponential_decay",
+    "join_schedules",
+    "linear_onecycle_schedule",
+    "linear_schedule",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
+    "polynomial_schedule",
+    "sgdr_schedule",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+]
+
 
 # --- one way ---------------------------------------------------------------------------------------------------------
 @constructor(value=real, examples=["optax.constant_schedule(0.1)"])

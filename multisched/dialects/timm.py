@@ -34,6 +34,16 @@ from multisched.schedules.readers import at_least, flag, non_negative, one_of, p
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
+__all__ = [
+    "CosineLRScheduler",
+    "MultiStepLRScheduler",
+    "PlateauLRScheduler",
+    "PolyLRScheduler",
+    "StepLRScheduler",
+    "TanhLRScheduler",
+    "WSDLRScheduler",
+]
+
 
 # --- what all constructors take --------------------------------------------------------------------------------------
 @reader("any")

@@ -41,6 +41,10 @@ from multisched.schedules.readers import (
 from multisched.schedules.schedule import Schedule, schedule
 from multisched.schedules.steps import piecewise_scale
 
+__all__ = ["SWALR", "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR"]
+__all__ += ["CyclicMomentum", "ExponentialLR", "LambdaLR", "LinearLR", "MultiStepLR", "MultiplicativeLR"]
+__all__ += ["OneCycleLR", "OneCycleMomentum", "PolynomialLR", "ReduceLROnPlateau", "SequentialLR", "StepLR"]
+
 
 # --- factors of the optimizer's rate ---------------------------------------------------------------------------------
 @constructor(base_lr=real, lr_lambda=unchecked("schedule"), examples=["torch.LambdaLR(0.1, inverse_time(1, 1, 1))"])

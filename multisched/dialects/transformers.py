@@ -33,6 +33,21 @@ from multisched.schedules.piecewise import piecewise_constant
 from multisched.schedules.readers import any_schedule, length, non_negative, one_of, real
 from multisched.schedules.schedule import Schedule, schedule
 
+__all__ = [
+    "get_constant_schedule",
+    "get_constant_schedule_with_warmup",
+    "get_cosine_schedule_with_warmup",
+    "get_cosine_with_hard_restarts_schedule_with_warmup",
+    "get_cosine_with_min_lr_schedule_with_warmup",
+    "get_cosine_with_min_lr_schedule_with_warmup_lr_rate",
+    "get_inverse_sqrt_schedule",
+    "get_linear_schedule_with_warmup",
+    "get_polynomial_decay_schedule_with_warmup",
+    "get_reduce_on_plateau_schedule",
+    "get_scheduler",
+    "get_wsd_schedule",
+]
+
 
 # --- level, or along a line or a power -------------------------------------------------------------------------------
 @constructor(lr=non_negative, examples=["transformers.get_constant_schedule(0.1)"])

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from multisched.errors import NotATensor, shown
 from multisched.graph.tensor import Tensor
 
-Outputs: TypeAlias = "Tensor | Sequence[Outputs] | Mapping[Any, Outputs] | None"
+Outputs: TypeAlias = Tensor | Sequence[Any] | Mapping[Any, Any] | None
 """What `outputs=` takes: a tensor, or a tuple, list or dict of such, however deeply nested."""
 
 Rebuild = Callable[[Sequence[Any]], Any]

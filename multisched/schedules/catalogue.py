@@ -41,10 +41,8 @@ FAMILIES = (decay, piecewise, steps, inverse, approach, cycle, combine, compose)
 def _constructors(module: ModuleType) -> dict[str, Constructor]:
     """The constructors of a file that have examples, by their names in data."""
     made = [f for f in vars(module).values() if getattr(f, "examples", ()) and f.__module__ == module.__name__]
-    return {_IN_DATA.get(constructor.__name__, constructor.__name__): constructor for constructor in made}
+    return {constructor.__name__: constructor for constructor in made}
 
-
-_IN_DATA = {"absolute": "abs"}
 
 CATALOGUE: Mapping[str, Constructor] = MappingProxyType(
     {name: made for module in FAMILIES for name, made in sorted(_constructors(module).items())}
@@ -80,10 +78,16 @@ class _Dialects(Mapping[str, Constructor]):
         return self.functions(dialect)[function]
 
     def __iter__(self) -> Iterator[str]:
-        return (f"{dialect}.{function}" for dialect in self.dialects() for function in self.functions(dialect))
+        for dialect in self.dialects():
+            try:
+                functions = self.functions(dialect)
+            except RuleError as error:  # of another package
+                warnings.warn(str(error), stacklevel=2)
+            else:
+                yield from (f"{dialect}.{function}" for function in functions)
 
     def __len__(self) -> int:
-        return sum(len(self.functions(dialect)) for dialect in self.dialects())
+        return sum(1 for _ in self)
 
     def dialects(self) -> list[str]:
         """The names of all dialects: the files of the package, and what other packages register."""
@@ -126,7 +130,10 @@ class Plugins(Mapping[str, Any]):
             raise RuleError(
                 f"{told} could not be imported: {type(cause).__name__} in {_place(cause)}: {cause}"
             ) from cause
-        if self.group != "multisched.dialects":
+        if self.group == "multisched.dialects":
+            if not isinstance(loaded, ModuleType):
+                raise RuleError(f"{told} is not a module: a dialect is a module of constructors.")
+        else:
             if not hasattr(loaded, "examples"):
                 raise RuleError(f"{told} is not decorated: @schedule(...) or @statistic(...) makes it a constructor.")
             if loaded.__name__ != name:
@@ -183,7 +190,10 @@ def by_name(name: str) -> Constructor:
 
 
 def everything() -> dict[str, Constructor]:
-    """Every constructor by its name in data: of the library, and of other packages."""
+    """Every constructor by its name in data: of the library, and of other packages.
+
+    What cannot be imported from another package is left out, with a warning.
+    """
     registered = (
         PLUGINS["statistics"],
         PLUGINS["schedules"],
@@ -191,7 +201,14 @@ def everything() -> dict[str, Constructor]:
         RULES,
         CATALOGUE,
     )  # the last one has precedence
-    return {name: constructor for names in registered for name, constructor in names.items()}
+    found: dict[str, Constructor] = {}
+    for names in registered:
+        for name in names:
+            try:
+                found[name] = names[name]
+            except RuleError as error:
+                warnings.warn(str(error), stacklevel=2)
+    return found
 
 
 def similar(name: Any, *more: str) -> str:

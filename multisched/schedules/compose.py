@@ -1,6 +1,7 @@
 """Arithmetic of schedules: an operation of a schedule and a number, or of two schedules, is a schedule."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from multisched.schedules.numbers import python_numbers
 from multisched.schedules.schedule import Schedule, float_dtype, schedule
 
 __all__ = ["maximum", "minimum"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Operand = Any
 """A schedule, a real number, or an array of them."""
@@ -114,7 +117,18 @@ def negative(xp: Namespace, step: Array, x: Any) -> Array:
     return -_values(xp, step, x)[0]
 
 
+def _in_data_as(name: str) -> Callable[[F], F]:
+    """A decorator for a formula whose name is that of a builtin: it is printed and written under this name."""
+
+    def rename(formula: F) -> F:
+        formula.__name__ = name
+        return formula
+
+    return rename
+
+
 @schedule(x=operand, clock=_same, examples=["abs(linear(-1, 1, 10))"])
+@_in_data_as("abs")
 def absolute(xp: Namespace, step: Array, x: Any) -> Array:
     """The absolute value of `x(step)`, written `abs(x)`."""
     return xp.abs(_values(xp, step, x)[0])

@@ -29,9 +29,12 @@ def _few_unequal_cycles(steps: float, period_mul: float, cycles: int | None, **_
         )
 
 
+_COUNT = "an integer of at least 1, or None for no end"
+
+
 @reader("number")
 def _cycle_count(value: Any, name: str) -> int:
-    return int(number(value, name, ScheduleOptionError, least=1, whole=True))
+    return int(number(value, name, ScheduleOptionError, least=1, whole=True, expected=_COUNT))
 
 
 def starts(steps: float, period_mul: float, cycles: int | None) -> list[float]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from multisched.errors import ArgumentError, ParseError, RuleError, shown
-from multisched.schedules.catalogue import CATALOGUE, DEEPEST, Constructor, by_name, is_rule, similar
+from multisched.schedules.catalogue import CATALOGUE, DEEPEST, RULES, Constructor, by_name, is_rule, similar
 from multisched.schedules.decay import constant
 from multisched.schedules.nested import run
 from multisched.schedules.schedule import Schedule
@@ -35,7 +35,8 @@ def parse(text: str, names: Mapping[str, Constructor] | None = None) -> Any:
         and numbers are combined by `+ - * / **`, `abs(...)` and parentheses, as in Python. A number alone, `3e-4`,
         stands for `constant`. A rule of averages is a call too: `ema(halflife=100)`, `paced(ema(0.999), every=10)`.
     names:
-        More constructors, by names such as `double` or `mine:double`.
+        More constructors, by names such as `double` or `mine:double`. They have precedence over dialects and over what
+        other packages register, but not over the library's own names.
 
     Returns a `Schedule`, or a rule of averages: `isinstance(rule, ms.Schedule)` tells which.
 
@@ -289,7 +290,10 @@ class _Parser:
 
     def constructor(self, token: _Token) -> Constructor:
         try:
-            for found in (by_name, self.names.__getitem__, _with_a_colon):
+            for names in (CATALOGUE, RULES, self.names):
+                if token.text in names:
+                    return names[token.text]
+            for found in (by_name, _with_a_colon):
                 with suppress(KeyError):
                     return found(token.text)
             hint = similar(token.text.replace(":", "."), *self.names)

@@ -118,8 +118,17 @@ class Average:
 
     @property
     def rule(self) -> Mean:
-        """The rule by which the average goes on."""
+        """The rule by which the average goes on. Another one may take its place: `avg.rule = ms.ema(0.9999)`.
+
+        Raises `NotARule` for what cannot average a model.
+        """
         return self._contents.rule
+
+    @rule.setter
+    def rule(self, rule: Mean) -> None:
+        rule = checked_rule(rule)
+        with self._contents.lock:
+            self._contents.rule = rule
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise AverageError(

@@ -164,7 +164,7 @@ BAD = [  # the column is that of the @, which is taken out
     ("@linear(1, 0, 4, 0, 0)", "linear\\(\\) takes at most 4 arguments, got 5"),
     ("warmup(@linear(1, 0, -4), 3)", "linear: steps must be a non-negative number of steps, got -4"),
     ("@warmup(3, 3)", "warmup: schedule must be a schedule"),
-    ("@abs()", "absolute\\(\\) needs 'x'"),
+    ("@abs()", "abs\\(\\) needs 'x'"),
     ("@abs('x')", "abs: The operand must be a real number"),
     ("@piecewise_constant(1, {-4: 2})", "piecewise_constant: Keys of steps_and_values"),
     ("@piecewise_constant(1, {4: linear(1, 0, 4)})", "The value at step 4 must be a real number"),
@@ -226,6 +226,13 @@ def test_more_names():
         ms.parse("two()", names)
     with pytest.raises(errors.ParseError, match="Did you mean 'my:double'"):
         ms.parse("my:duoble(1)", names)
+
+
+def test_names_of_the_caller_come_before_those_of_others():
+    """They are asked before dialects and other packages, and after the names of the library itself."""
+    names = {"torch.StepLR": lambda *_: ms.constant(42), "cosine": lambda *_: ms.constant(42)}
+    assert ms.parse("torch.StepLR(1, 2)", names=names) == ms.constant(42)
+    assert ms.parse("cosine(1, 2)", names=names) == ms.cosine(1, 2)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.dialects())
