@@ -97,7 +97,7 @@ def lint(session):
 @nox.session(python=TORCH_PYTHON)
 def types(session):
     """Mypy, strict, over the packages and over a user's script; and how much of the public interface has types."""
-    session.install(TORCH, ".[jax]", *GROUPS["types"])
+    session.install(TORCH, ".[jax,test]", *GROUPS["types"])
     session.run("mypy")
     arguments = ["--verifytypes", "multisched", "--ignoreexternal", "--outputjson"]
     report = json.loads(session.run("basedpyright", *arguments, silent=True, success_codes=[0, 1]))
