@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import wraps
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
@@ -232,6 +233,30 @@ def _nearest(name: str, names: Iterable[str]) -> str | None:
     names = list(names)
     inside = [n for n in names if n in name.split("_") or name in n.split("_")]
     return next(iter([*get_close_matches(name, names, n=1, cutoff=0.75), *inside]), None)
+
+
+def checked(examples: Iterable[str], readers: Mapping[str, Reader]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for a function that builds a rule: it is called with what the readers make of the arguments.
+
+    Without readers the arguments go through as they are, and data cannot name the function.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        others = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+
+        @wraps(function)
+        def build(*args: P.args, **kwargs: P.kwargs) -> R:
+            given: dict[str, Any] = read_all(readers, bound(function.__name__, signature, args, kwargs))
+            more = {keyword: value for name in others for keyword, value in given.pop(name, {}).items()}
+            return function(**given, **more)  # type: ignore[call-arg]  # they are bound
+
+        if readers or not signature.parameters:
+            return constructor_of(build, signature, readers, examples)
+        build.examples = tuple(examples)  # type: ignore[attr-defined]  # as constructor_of sets it
+        return build
+
+    return decorate
 
 
 def constructor_of(

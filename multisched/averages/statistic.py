@@ -4,15 +4,13 @@ A subclass is a frozen dataclass, and so plain data. It defines what its state i
 state (`_advance`), and how the average is read from it (`_read`).
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from functools import wraps
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from multisched.arguments import Reader, bound, constructor_of, read_all
+from multisched.arguments import Reader, checked
 from multisched.arrays import (
     BITS,
     Array,
@@ -51,19 +49,7 @@ def statistic(*, examples: Sequence[str], **readers: Reader) -> Callable[[Callab
     Traceback (most recent call last):
     multisched.errors.ArgumentError: ema() has no argument 'debais'; did you mean 'debias'?
     """
-
-    def decorate(build: Callable[P, S]) -> Callable[P, S]:
-        signature = inspect.signature(build)
-
-        @wraps(build)
-        def constructor(*args: P.args, **kwargs: P.kwargs) -> S:
-            call = signature.bind_partial()
-            call.arguments.update(read_all(readers, bound(build.__name__, signature, args, kwargs)))
-            return build(*call.args, **call.kwargs)
-
-        return constructor_of(constructor, signature, readers, examples)
-
-    return decorate
+    return checked(examples, readers)
 
 
 class Statistic:

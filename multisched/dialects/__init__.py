@@ -8,14 +8,12 @@ Most constructors build schedules of the catalogue; `constructor` decorates them
 decorated as any other, with `@ms.schedule(...)` and, inside of it, `of_dialect`.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import wraps
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, ParamSpec, TypeVar
 
-from multisched.arguments import Reader, bound, constructor_of, read_all
+from multisched.arguments import Reader, checked
 
 __all__ = ["constructor", "of_dialect"]
 __all__ += [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
@@ -58,23 +56,7 @@ def constructor(*, examples: Sequence[str], **readers: Reader) -> Callable[[Call
     Traceback (most recent call last):
     multisched.errors.ArgumentError: hyperbola() has no argument 'rte'; did you mean 'rate'?
     """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(function)
-        others = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-
-        @wraps(function)
-        def build(*args: P.args, **kwargs: P.kwargs) -> R:
-            given: dict[str, Any] = read_all(readers, bound(function.__name__, signature, args, kwargs))
-            more = {keyword: value for name in others for keyword, value in given.pop(name, {}).items()}
-            return function(**given, **more)  # type: ignore[call-arg]  # they are bound
-
-        if readers:
-            return constructor_of(build, signature, readers, examples)
-        build.examples = tuple(examples)  # type: ignore[attr-defined]  # as constructor_of sets it
-        return build
-
-    return decorate
+    return checked(examples, readers)
 
 
 def of_dialect(dialect: str) -> Callable[[F], F]:
