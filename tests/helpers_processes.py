@@ -21,12 +21,14 @@ def claims(worker):
 
 def torchrun(worker, folder):
     """Run a worker in two processes of torch, which write what they found into a folder."""
-    together([[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", worker, folder]])
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", worker, folder]
+    path = os.pathsep.join(filter(None, [str(worker.parent), os.environ.get("PYTHONPATH")]))
+    together([run], PYTHONPATH=path)  # what stands beside the worker is found under PYTHONSAFEPATH, too
 
 
-def together(commands, timeout=180):
+def together(commands, timeout=180, **environment):
     """Run commands at the same time, until all have ended well; those that take too long are killed."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     runs = [
         subprocess.Popen(list(map(str, command)), env=environment, start_new_session=True, **pipes)
