@@ -87,7 +87,7 @@ class _Places:
         return self._line if frame.f_code.co_filename.startswith(self.files) else None
 
     def _line(self, frame, event, arg):
-        if event == "line" and not self.stopped and frame.f_lasti not in _leaving(frame.f_code):
+        if event == "line" and not self.stopped and frame.f_lasti not in _out_of_reach(frame.f_code):
             self.seen += 1
             if self.seen - 1 == self.stop_at:
                 self.stopped = True
@@ -96,15 +96,20 @@ class _Places:
 
 
 @functools.cache
-def _leaving(code):
-    """Where a `with` is left: a tracer sees a line there, before `__exit__` is called, but no signal arrives."""
+def _out_of_reach(code):
+    """Where a tracer sees a line, but what it raises there would not be what a signal raises.
+
+    A `with` is left: a signal does not arrive before `__exit__` is called. And a loop goes on, in Python 3.12 and 3.13:
+    these let what a tracer raises there pass by every `with` and `try` around the loop.
+    """
     found, steps = set(), [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
     for i, step in enumerate(steps):
         rest = [s for s in steps[i : i + 6] if s.opname not in ("SWAP", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN")]
         nones = len(rest) > 3 and all(s.opname.startswith("LOAD_CONST") and s.argval is None for s in rest[:3])
         normally = nones and rest[3].opname == "CALL"
         raising = step.opname == "PUSH_EXC_INFO" and len(rest) > 1 and rest[1].opname == "WITH_EXCEPT_START"
-        if normally or raising:
+        going_on = sys.version_info >= (3, 12) and step.opname in ("JUMP_BACKWARD", "FOR_ITER")
+        if normally or raising or going_on:
             found.add(step.offset)
     return found
 
